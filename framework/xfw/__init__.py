@@ -1,0 +1,39 @@
+"""xfw: published experiments as plugins, many trials at once."""
+
+from xfw.config.keys import key
+from xfw.errors import Problem, UserError, WrongInput
+from xfw.experiment import (
+    SGD,
+    Adam,
+    AdamW,
+    Analyzer,
+    Array,
+    Dataset,
+    Epoch,
+    Metric,
+    Preset,
+    Records,
+    Stream,
+    Variable,
+)
+from xfw.hookspecs import hookimpl
+
+__all__ = [
+    "SGD",
+    "Adam",
+    "AdamW",
+    "Analyzer",
+    "Array",
+    "Dataset",
+    "Epoch",
+    "Metric",
+    "Preset",
+    "Problem",
+    "Records",
+    "Stream",
+    "UserError",
+    "Variable",
+    "WrongInput",
+    "hookimpl",
+    "key",
+]

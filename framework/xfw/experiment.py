@@ -1,0 +1,186 @@
+"""The values that a paper plugin's hooks return. Imports neither torch, h5py nor matplotlib."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from xfw.analysis.output import Output
+    from xfw.store.results import Results
+
+__all__ = [
+    "SGD",
+    "Adam",
+    "AdamW",
+    "Analyzer",
+    "Array",
+    "Dataset",
+    "Epoch",
+    "Metric",
+    "Optimizer",
+    "Preset",
+    "Records",
+    "Stream",
+    "Variable",
+]
+
+
+@attrs.frozen
+class Preset:
+    """Name a configuration: values by key path (a list of values written as a string sweeps) and a default number of trials."""
+
+    values: Mapping[str, Any]
+    help: str
+    trials: int | None = None
+
+
+@attrs.frozen(eq=False)
+class Dataset:
+    """Hold a set of examples as stored: tensors that share their first axis, kept on the device in their own type.
+
+    ``prepare`` turns the gathered tensors of one batch into what ``train_step`` and ``evaluate_step``
+    receive (for images: bytes to normalised floats). It must be pure in tensors.
+    """
+
+    tensors: tuple[torch.Tensor, ...]
+    prepare: Callable[..., tuple[torch.Tensor, ...]] | None = None
+
+    def __len__(self) -> int:
+        return int(self.tensors[0].shape[0])
+
+
+@attrs.frozen
+class Epoch:
+    """Describe one pass of training: which data set, batch size, order and number of steps.
+
+    ``order`` is ``"shuffled"`` (a fresh keyed permutation for this epoch) or ``"sequential"``. The last,
+    shorter batch is kept. ``steps`` other than the number of batches walks through the same batches
+    again from the start (wrap-around), without reshuffling.
+    """
+
+    batch_size: int
+    dataset: str = "train"
+    order: str = "shuffled"
+    steps: int | None = None
+
+
+@attrs.frozen
+class AdamW:
+    """Adam with decoupled weight decay, on every parameter (``torch.optim.AdamW``)."""
+
+    lr: float
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+
+
+@attrs.frozen
+class Adam:
+    """Adam (``torch.optim.Adam``); ``weight_decay`` is added to the gradient."""
+
+    lr: float
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+
+
+@attrs.frozen
+class SGD:
+    """Stochastic gradient descent (``torch.optim.SGD``)."""
+
+    lr: float
+    momentum: float = 0.0
+    dampening: float = 0.0
+    weight_decay: float = 0.0
+    nesterov: bool = False
+
+
+Optimizer = AdamW | Adam | SGD
+
+
+@attrs.frozen
+class Variable:
+    """Declare one recorded quantity of a stream: a value (of shape ``axes``) per trial and row."""
+
+    name: str
+    dtype: str = attrs.field(validator=attrs.validators.in_(("int64", "float32", "float64", "bool")))
+    long_name: str
+    unit: str = "1"
+    axes: tuple[str, ...] = ()
+
+
+@attrs.frozen
+class Stream:
+    """Declare a stream of records: one row per epoch, step or other coordinate, for every trial.
+
+    ``first`` is the coordinate of the first row, ``schema`` the version of the list of variables.
+    """
+
+    name: str
+    coordinate: str
+    variables: tuple[Variable, ...]
+    first: int = 0
+    schema: int = 1
+
+
+@attrs.frozen
+class Array:
+    """Declare a quantity that a trial has once, at its end (or a stage's end), of shape ``axes``."""
+
+    name: str
+    dtype: str = attrs.field(validator=attrs.validators.in_(("int64", "float32", "float64", "bool")))
+    long_name: str
+    unit: str = "1"
+    axes: tuple[str, ...] = ()
+
+
+@attrs.frozen
+class Records:
+    """Declare everything that an experiment stores beside its configuration; ``default`` is plotted first."""
+
+    streams: tuple[Stream, ...] = ()
+    arrays: tuple[Array, ...] = ()
+    default: str = ""
+
+
+@attrs.frozen
+class Metric:
+    """Derive a reported quantity from a run's records.
+
+    ``compute`` receives the sealed results and returns one value per trial (``series`` empty), or one row
+    per trial along the coordinate of the stream ``series`` (NaN where a trial has no record).
+    """
+
+    name: str
+    long_name: str
+    unit: str
+    compute: Callable[[Results], np.ndarray]
+    series: str = ""
+
+
+@attrs.frozen
+class Analyzer:
+    """Make tables or figures: ``run(results, options, output)`` writes into ``output`` only.
+
+    ``options`` is an attrs class of keys (given as ``-s key=value``) or None. ``available`` says in one
+    line why the analyzer cannot work on these results, or returns an empty string. An analyzer with
+    ``needs_run=False`` works with the experiment's name alone and then gets ``results=None``.
+    """
+
+    name: str
+    help: str
+    run: Callable[[Results | None, Any, Output], None]
+    options: type | None = None
+    needs_run: bool = True
+    available: Callable[[Results], str] = lambda results: ""
+
+
+def names(items: Sequence[Any]) -> list[str]:
+    """Return the ``name`` of each item, in order."""
+    return [item.name for item in items]

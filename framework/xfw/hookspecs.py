@@ -1,0 +1,159 @@
+"""The contract between xfw and a paper plugin, on one page.
+
+A plugin is a module that states ``api = 1`` and implements some of these hooks with ``@xfw.hookimpl``.
+Hooks are called with keywords; an implementation names only the arguments that it uses. Kinds:
+*one* (exactly one answer; required, or with a default) and *all* (observers, in registration order).
+No hook module may import torch, h5py or matplotlib at its top: the hooks do, when called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+if TYPE_CHECKING:
+    import torch
+
+    from xfw.data.sources import Sources
+    from xfw.engine.block import Block
+    from xfw.engine.rng import Rng
+    from xfw.errors import Problem
+    from xfw.experiment import Analyzer, Dataset, Epoch, Metric, Optimizer, Preset, Records
+    from xfw.store.results import TrialSource
+
+API = 1
+"""The hook interface this version of xfw speaks; a plugin states the one it was written for as ``api``."""
+
+hookspec = pluggy.HookspecMarker("xfw")
+hookimpl = pluggy.HookimplMarker("xfw")
+
+
+# --- configuration: called by every command, must be light ----------------------------------------------
+
+
+@hookspec(firstresult=True)
+def configuration() -> type:
+    """Return the attrs class of the experiment's configuration, made with ``xfw.key``. Kind: one, required."""
+
+
+@hookspec(firstresult=True)
+def presets() -> Mapping[str, Preset]:
+    """Return the named configurations; ``quick`` is the one used by default. Kind: one, default none."""
+
+
+@hookspec(firstresult=True)
+def check_configuration(config: Any, given: frozenset[str]) -> Sequence[Problem]:
+    """Return the problems that bounds of single keys cannot express. Kind: one, default none.
+
+    ``given`` holds the key paths that the user set. A problem whose message starts with ``warning:`` is
+    printed and does not stop the run.
+    """
+
+
+@hookspec(firstresult=True)
+def independent_keys(config: Any) -> Sequence[str]:
+    """Return the key paths whose values enter the random keys. Kind: one, default none.
+
+    Without them equal trial indices of all conditions share their random streams (paired comparison).
+    """
+
+
+@hookspec(firstresult=True)
+def records(config: Any) -> Records:
+    """Declare the streams and arrays that the experiment stores. Kind: one, required."""
+
+
+# --- one model: called once per trial or per block, in the process that trains ---------------------------
+
+
+@hookspec(firstresult=True)
+def load_data(config: Any, sources: Sources) -> Mapping[str, Dataset]:
+    """Return the data sets by name. Kind: one, required; called once per block, on the CPU."""
+
+
+@hookspec(firstresult=True)
+def build_model(config: Any) -> torch.nn.Module:
+    """Return one trial's network. Kind: one, required.
+
+    Called once per trial on the CPU with the global generator seeded from the trial's ``init`` key (and
+    restored afterwards). Numbers that differ between trials belong into buffers of the module.
+    """
+
+
+@hookspec(firstresult=True)
+def optimizer(config: Any) -> Optimizer:
+    """Return the optimizer of one trial. Kind: one; without it nothing but ``train_step`` changes the model."""
+
+
+@hookspec(firstresult=True)
+def epochs(config: Any) -> Sequence[Epoch]:
+    """Return the passes of training, in order. Kind: one, required; called once per block."""
+
+
+@hookspec(firstresult=True)
+def train_step(model: torch.nn.Module, batch: tuple[torch.Tensor, ...], rng: Rng) -> Any:
+    """Return the loss of one model on one batch, or ``(loss, metrics)``. Kind: one, required.
+
+    Written for a single model and pure in tensors (no ``.item()``, no Python branch on a value). The core
+    takes gradients and steps the optimizer. An update that is not gradient descent happens here, in
+    place, and only ``metrics`` (a mapping of 0-d tensors) is returned.
+    """
+
+
+@hookspec(firstresult=True)
+def evaluate_step(model: torch.nn.Module, batch: tuple[torch.Tensor, ...]) -> Mapping[str, torch.Tensor]:
+    """Return sums over one batch (for example the number of correct predictions). Kind: one.
+
+    Called without gradients and in evaluation state by ``block.evaluate(name)``, which adds the batches up.
+    """
+
+
+# --- the block: observers, called for all trials of a block at once --------------------------------------
+
+
+@hookspec
+def on_start(block: Block, source: Sequence[TrialSource] | None) -> None:
+    """Prepare a block's trials before their first epoch. Kind: all.
+
+    ``source`` holds, for each trial in order, what ``--from RUN`` stored for the trial of equal index.
+    Not called on resume: everything set here is part of the committed state.
+    """
+
+
+@hookspec
+def on_epoch_start(block: Block) -> None:
+    """Act before the first step of an epoch. Kind: all."""
+
+
+@hookspec
+def on_epoch_end(block: Block, metrics: Mapping[str, torch.Tensor]) -> None:
+    """Act after the last step of an epoch. Kind: all.
+
+    ``metrics`` holds the epoch's mean of every quantity that ``train_step`` returned (``loss``
+    included), each a tensor with one value per trial.
+    """
+
+
+@hookspec
+def on_end(block: Block) -> None:
+    """Act after the last epoch (a final evaluation, final arrays). Kind: all."""
+
+
+@hookspec(firstresult=True)
+def describe_record(config: Any, trial: int, row: Mapping[str, Any], last: int) -> str:
+    """Return the line of the block's log for one record of the default stream. Kind: one, default ``key=value``."""
+
+
+# --- results: called by analyze, in a process without training -------------------------------------------
+
+
+@hookspec(firstresult=True)
+def metrics() -> Sequence[Metric]:
+    """Return the derived quantities that summaries, comparisons and targets speak of. Kind: one, default none."""
+
+
+@hookspec(firstresult=True)
+def analyze() -> Sequence[Analyzer]:
+    """Return the experiment's own tables and figures. Kind: one, default none."""
