@@ -47,8 +47,18 @@ def presets() -> Mapping[str, Preset]:
 def check_configuration(config: Any, given: frozenset[str]) -> Sequence[Problem]:
     """Return the problems that bounds of single keys cannot express. Kind: one, default none.
 
-    ``given`` holds the key paths that the user set. A problem whose message starts with ``warning:`` is
-    printed and does not stop the run.
+    ``given`` holds the key paths that the user set. A problem whose message starts with ``warning:`` does
+    not stop the run: it is printed once, and only if every condition of the run has it.
+    """
+
+
+@hookspec(firstresult=True)
+def choose_source(config: Any, stored: Sequence[Mapping[str, Any]]) -> int:
+    """Return which condition of ``--from RUN`` a condition starts from, as an index into ``stored``. Kind: one.
+
+    ``stored`` holds RUN's whole configuration of each of its conditions, nested by key. Called while the
+    run is planned and again when a block starts; raises ``UserError`` where none fits. Default: RUN's only
+    condition, else the one that is equal in every key that RUN swept.
     """
 
 
