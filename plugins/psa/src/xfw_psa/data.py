@@ -61,7 +61,7 @@ def _split_mnist(images: ImageData) -> dict[str, Dataset]:
 def _split_digits(images: ImageData) -> dict[str, Dataset]:
     sizes = SIZES["digits"]
     order = permutation(len(images.train_labels))
-    parts = torch.split(order, [sizes.train, sizes.validation, sizes.test])  # type: ignore[no-untyped-call]
+    parts = torch.split(order, [sizes.train, sizes.validation, sizes.test])
     named = zip(("train", "validation", "test"), parts, strict=True)
     return {name: _dataset(images.train_images, images.train_labels, part) for name, part in named}
 
