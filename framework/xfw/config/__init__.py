@@ -1,1 +1,1 @@
-
+"""Configurations: keys, defaults, presets, files and the command line."""

@@ -28,6 +28,7 @@ class KeyInfo:
     alias: tuple[str, ...] = ()
     converter: Callable[[Any], Any] | None = None
     hidden: bool = False
+    inherited: bool = True
 
     def bounds(self) -> str:
         """Return the permitted range as text, such as ``>= 0 and < 1``; empty where there is none."""
@@ -58,12 +59,14 @@ def key(
     alias: Sequence[str] = (),
     converter: Callable[[Any], Any] | None = None,
     hidden: bool = False,
+    inherited: bool = True,
 ) -> Any:
     """Declare one key of a configuration class (an ``attrs`` field).
 
     Bounds apply to a number and to every number of a list. ``per_trial`` says that the key may differ
     between the trials of one block. ``converter`` maps a given value to the canonical one or raises
     ``ValueError`` with what was expected; it must leave a canonical value as it is, and never sees None.
+    ``hidden`` keeps the key out of listings; ``inherited=False`` keeps ``--from RUN`` from taking it over.
     A key of type ``X | None`` has the default None, since TOML has no word for it.
     """
     info = KeyInfo(
@@ -78,6 +81,7 @@ def key(
         alias=tuple(alias),
         converter=converter,
         hidden=hidden,
+        inherited=inherited,
     )
     return attrs.field(
         default=default,
