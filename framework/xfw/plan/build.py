@@ -1,0 +1,178 @@
+"""Make the plan of a run: conditions, trials with their random keys, and blocks of equal shape."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+import attrs
+
+from xfw.config.identity import canonical, config_hash
+from xfw.config.resolve import Resolved
+from xfw.config.schema import schema_of
+from xfw.config.structure import flatten, unstructure
+from xfw.plan.blocks import Part, cpu_parts, device_parts
+from xfw.plan.device import total_memory
+from xfw.plan.manifest import BlockPlan, Condition, Execution, Manifest, Member, Source
+from xfw.plan.trials import Only, kept_conditions, kept_trials, members_of
+from xfw.plugins.registry import Experiment
+
+__all__ = ["Plan", "Request", "Shape", "build", "groups_of", "plan"]
+
+
+@attrs.frozen
+class Request:
+    """What a run is asked to do, beside its configuration."""
+
+    execution: Execution
+    seed: int
+    trials: int = 1
+    only: Only = attrs.field(factory=Only)
+    block_size: int | None = None
+    source: Source | None = None
+    stage: str = "train"
+    command: tuple[str, ...] = ()
+
+
+@attrs.frozen
+class Shape:
+    """What the trials of one group have in common: strategy, parameters of one trial, and estimates by width."""
+
+    strategy: str
+    parameters: int
+    config: Any
+
+
+@attrs.frozen
+class Plan:
+    """A manifest, and for every block the parameters of one trial and the estimated time in seconds, if known."""
+
+    manifest: Manifest
+    parameters: tuple[int, ...]
+    seconds: tuple[float | None, ...]
+
+
+def build(experiment: Experiment, resolved: Resolved, request: Request) -> Manifest:
+    """Return the manifest of a run; its run id is empty until the run directory is made."""
+    return plan(experiment, resolved, request).manifest
+
+
+def plan(experiment: Experiment, resolved: Resolved, request: Request) -> Plan:
+    """Return the manifest of a run with the estimates of its blocks. Builds one model of every shape."""
+    kept = kept_conditions(resolved.configs, request.only)
+    trials = frozenset(kept_trials(request.trials, request.only))
+    blocks: list[BlockPlan] = []
+    parameters: list[int] = []
+    seconds: list[float | None] = []
+    for group in groups_of(experiment.config_class, resolved.configs):
+        if not set(group).intersection(kept):
+            continue
+        shape = shape_of(experiment, resolved.configs[group[0]], request.execution)
+        members = group_members(experiment, resolved.configs, group, request)
+        places = [place for place, each in enumerate(members) if each.condition in kept and each.trial in trials]
+        for part in parts_of(experiment, shape, len(members), places, request):
+            steps, memory, time = estimated(experiment, shape, part.width, request.execution.device)
+            chosen = tuple(renumbered(members[place], kept) for place in part.places)
+            blocks.append(BlockPlan(len(blocks), chosen, part.width, shape.strategy, steps, memory))
+            parameters.append(shape.parameters)
+            seconds.append(time)
+    manifest = manifest_of(experiment, resolved, request, kept, tuple(blocks))
+    return Plan(manifest, tuple(parameters), tuple(seconds))
+
+
+def renumbered(member: Member, kept: Sequence[int]) -> Member:
+    """Return a member with its condition's number among the kept ones."""
+    return attrs.evolve(member, condition=kept.index(member.condition))
+
+
+def groups_of(config_class: type, configs: Sequence[Any]) -> list[list[int]]:
+    """Return the conditions that may share a block: those that differ in keys marked ``per_trial`` only."""
+    per_trial = {path for path, key in schema_of(config_class).keys.items() if key.info.per_trial}
+    groups: dict[str, list[int]] = {}
+    for index, config in enumerate(configs):
+        flat = flatten(unstructure(config))
+        shape = canonical({path: value for path, value in flat.items() if path not in per_trial})
+        groups.setdefault(shape, []).append(index)
+    return list(groups.values())
+
+
+def group_members(
+    experiment: Experiment, configs: Sequence[Any], group: Sequence[int], request: Request
+) -> list[Member]:
+    """Return all trials of the conditions of a group, by condition and then by index."""
+    members = []
+    for index in group:
+        independent = experiment.hooks.independent_keys(config=configs[index]) or ()
+        members += members_of(index, configs[index], range(request.trials), request.seed, independent)
+    return members
+
+
+def parts_of(experiment: Experiment, shape: Shape, count: int, places: Sequence[int], request: Request) -> list[Part]:
+    """Return the blocks of one group of ``count`` trials, of which those at ``places`` are kept."""
+    device = request.execution.device
+    if device == "cpu":
+        return cpu_parts(places, request.execution.jobs, request.block_size)
+    limit = total_memory(device)
+
+    def fits(width: int) -> bool:
+        return limit is None or estimated(experiment, shape, width, device)[1] <= limit
+
+    return device_parts(count, places, request.block_size, fits)
+
+
+def shape_of(experiment: Experiment, config: Any, execution: Execution) -> Shape:
+    """Build one model to count its parameters and to choose the strategy."""
+    import torch
+
+    from xfw.engine.strategy import choose
+
+    with torch.random.fork_rng(devices=[]):
+        model = experiment.hooks.build_model(config=config)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return Shape(choose(model, execution.device, execution.strategy), parameters, config)
+
+
+def estimated(experiment: Experiment, shape: Shape, width: int, device: str) -> tuple[int, int, float | None]:
+    """Return the steps, the memory in bytes and the time in seconds (None: unknown) of a block."""
+    from xfw.engine.estimate import estimate
+
+    steps, memory, seconds = estimate(experiment.hooks, shape.config, width, device, shape.strategy)
+    return steps, memory, seconds
+
+
+def manifest_of(
+    experiment: Experiment,
+    resolved: Resolved,
+    request: Request,
+    kept: Sequence[int],
+    blocks: tuple[BlockPlan, ...],
+) -> Manifest:
+    """Return the manifest; the conditions that a filter keeps are numbered anew."""
+    values = [resolved.conditions[index].values for index in kept]
+    return Manifest(
+        run="",
+        experiment=experiment.name,
+        preset=resolved.preset,
+        stage=request.stage,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=request.command,
+        seed=request.seed,
+        config=resolved.common,
+        config_hash=config_hash([unstructure(resolved.configs[index]) for index in kept]),
+        provenance=resolved.provenance,
+        axes=resolved.axes,
+        conditions=tuple(Condition(index, each) for index, each in enumerate(values)),
+        blocks=blocks,
+        execution=request.execution,
+        versions=versions_of(experiment),
+        source=request.source,
+    )
+
+
+def versions_of(experiment: Experiment) -> Mapping[str, str]:
+    """Return the versions that a run is planned with: the plugin's under its own name."""
+    packages = {name: version(name) for name in ("xfw", "torch", "numpy")}
+    return {experiment.name: experiment.version, **packages, "python": platform.python_version()}
