@@ -57,9 +57,10 @@ def _torch_file(path: Path) -> Mapping[str, Any]:
     import torch
 
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        # An open file, since torch takes a name that ends in .safetensors at its word, and the original's lied.
+        with path.open("rb") as file:
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        # The original named its pickled file .safetensors; the content decides, not the name.
         raise _unreadable(path, error) from error
     if not isinstance(content, Mapping):
         raise WrongInput(f"'{path}' holds no network: found a {type(content).__name__}, expected named parameters")
