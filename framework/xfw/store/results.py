@@ -1,0 +1,300 @@
+"""Read a sealed run: metrics, arrays and parameters, trial by trial."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from xfw.errors import UserError, did_you_mean
+from xfw.store import hdf5
+from xfw.store.rundir import RunDir
+from xfw.store.seal import FORMAT
+from xfw.store.sources import TrialSource
+
+__all__ = ["Results", "TrialSource", "content_hash", "open_run"]
+
+MAJOR = 1
+
+
+class Results:
+    """A sealed file, open for reading; a context manager.
+
+    Trials are in file order (by condition, then by trial); N is their number. Raises UserError where the
+    file is missing, damaged, of a newer format, or lacks what is asked for.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        if not self.path.exists():
+            raise UserError(
+                f"{self.path} does not exist", hint="`xfw resume RUN` finishes and seals a run", exit_code=2
+            )
+        self._file = hdf5.open_file(self.path)
+        try:
+            hdf5.check_format(self._file, self.path, FORMAT, MAJOR)
+        except UserError:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; values already read stay valid."""
+        self._file.close()
+
+    def _attribute(self, name: str) -> str:
+        try:
+            return str(self._file.attrs[name])
+        except (KeyError, OSError) as error:
+            raise hdf5.damaged(self.path, f"attribute '{name}' is missing") from error
+
+    def _json(self, name: str) -> Any:
+        try:
+            return json.loads(self._attribute(f"{name}_json"))
+        except ValueError as error:
+            raise hdf5.damaged(self.path, f"attribute '{name}_json': {error}") from error
+
+    @property
+    def run(self) -> str:
+        """The run id."""
+        return self._attribute("run")
+
+    @property
+    def experiment(self) -> str:
+        """The experiment's name."""
+        return self._attribute("experiment")
+
+    @property
+    def preset(self) -> str:
+        """The preset the run was made from."""
+        return self._attribute("preset")
+
+    @property
+    def default(self) -> str:
+        """What is plotted first, as ``stream`` or ``stream/variable``; empty where the plugin names nothing."""
+        return self._attribute("default").removeprefix("/metrics/")
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The values common to all conditions, nested by key."""
+        return dict(self._json("config"))
+
+    @cached_property
+    def provenance(self) -> dict[str, str]:
+        """Where the value of every key path came from."""
+        return dict(self._json("provenance"))
+
+    @cached_property
+    def conditions(self) -> list[dict[str, Any]]:
+        """The swept values of each condition, by key path."""
+        return list(self._json("conditions"))
+
+    @cached_property
+    def axes(self) -> list[str]:
+        """The swept key paths."""
+        return list(self._json("axes"))
+
+    @cached_property
+    def versions(self) -> dict[str, str]:
+        """The versions of xfw, the plugin and the libraries the run was planned with."""
+        return dict(self._json("versions"))
+
+    @cached_property
+    def execution(self) -> dict[str, Any]:
+        """Device, element type, strategy and the rest of what fixes the numbers."""
+        return dict(self._json("execution"))
+
+    @cached_property
+    def seed(self) -> int:
+        """The run seed."""
+        return int(self._file.attrs["seed"])
+
+    @cached_property
+    def trial(self) -> NDArray[np.int64]:
+        """The index within the condition of each trial, (N,)."""
+        return np.asarray(self._read("trial"), np.int64)
+
+    @cached_property
+    def condition(self) -> NDArray[np.int64]:
+        """The number of the condition of each trial, (N,)."""
+        return np.asarray(self._read("condition"), np.int64)
+
+    @cached_property
+    def status(self) -> list[str]:
+        """How each trial ended: done, diverged, failed, interrupted, lost, running or pending."""
+        return [str(text) for text in self._read("status")]
+
+    @cached_property
+    def attempts(self) -> NDArray[np.int64]:
+        """The attempts at each trial's block, (N,)."""
+        return np.asarray(self._read("attempts"), np.int64)
+
+    @cached_property
+    def wall_time(self) -> NDArray[np.float64]:
+        """The time in seconds of each trial's block, divided by its trials, (N,)."""
+        return np.asarray(self._read("wall_time"), np.float64)
+
+    @cached_property
+    def parameters(self) -> dict[str, list[Any]]:
+        """The value of every swept key for each trial."""
+        return {
+            axis: [self.conditions[condition].get(axis) for condition in self.condition.tolist()] for axis in self.axes
+        }
+
+    def condition_labels(self) -> list[str]:
+        """Return a name for each condition made of its swept values; the preset's name where nothing is swept."""
+        if not self.axes:
+            return [self.preset] * len(self.conditions)
+        return [", ".join(f"{axis}={label(values.get(axis))}" for axis in self.axes) for values in self.conditions]
+
+    def streams(self) -> list[str]:
+        """Return the names of the recorded streams."""
+        return list(self._stream_groups)
+
+    def variables(self, stream: str) -> list[str]:
+        """Return the names of a stream's variables, without its coordinate and ``count``."""
+        group = self._stream(stream)
+        return [name for name in members(group) if name != "count" and not group[name].is_scale]
+
+    def values(self, stream: str, variable: str) -> NDArray[Any]:
+        """Return a variable as (N, rows, ...), padded beyond each trial's count."""
+        self._check(variable, self.variables(stream), f"stream '{stream}' has no variable '{variable}'")
+        return self._read(f"metrics/{stream}/{variable}")
+
+    def coordinate(self, stream: str) -> NDArray[Any]:
+        """Return the coordinate of a stream's rows, (rows,)."""
+        return self._read(f"metrics/{stream}/{self.coordinate_name(stream)}")
+
+    def coordinate_name(self, stream: str) -> str:
+        """Return the name of a stream's coordinate, such as ``epoch``."""
+        return str(self._stream(stream).attrs["coordinate"])
+
+    def count(self, stream: str) -> NDArray[np.int64]:
+        """Return the number of rows of each trial, (N,)."""
+        self._stream(stream)
+        return np.asarray(self._read(f"metrics/{stream}/count"), np.int64)
+
+    def arrays(self) -> list[str]:
+        """Return the names of the arrays that all trials have in one shape."""
+        return list(self._array_names)
+
+    def array(self, name: str, position: int | None = None) -> NDArray[Any]:
+        """Return an array as (N, ...), or the value of the trial at one position."""
+        self._check(name, self.arrays(), f"there is no array '{name}'")
+        return self._read(f"arrays/{name}", () if position is None else position)
+
+    def row(self, stream: str, position: int, row: int) -> dict[str, Any]:
+        """Return one row of a stream for the trial at one position, by variable."""
+        place = (position, row)
+        return {name: self._read(f"metrics/{stream}/{name}", place) for name in self.variables(stream)}
+
+    def ragged(self, position: int) -> dict[str, NDArray[Any]]:
+        """Return the arrays of the trial at a position whose shape differs from other trials'."""
+        group = self._file.get(f"ragged/{position}")
+        return {} if group is None else {name: self._read(f"ragged/{position}/{name}") for name in datasets(group)}
+
+    def unit(self, path: str) -> str:
+        """Return the unit of ``stream/variable`` or of an array; ``1`` where it has none."""
+        return str(self._dataset(path).attrs.get("units", "1"))
+
+    def long_name(self, path: str) -> str:
+        """Return the name for people of ``stream/variable`` or of an array."""
+        return str(self._dataset(path).attrs.get("long_name", path))
+
+    def _dataset(self, path: str) -> h5py.Dataset:
+        for place in (f"metrics/{path}", f"arrays/{path}", path):
+            found = self._file.get(place)
+            if isinstance(found, h5py.Dataset):
+                return found
+        raise UserError(f"{self.path} holds nothing named '{path}'", exit_code=2)
+
+    @cached_property
+    def _stream_groups(self) -> dict[str, h5py.Group]:
+        found: dict[str, h5py.Group] = {}
+
+        def visit(name: str, item: Any) -> None:
+            if isinstance(item, h5py.Group) and "coordinate" in item.attrs:
+                found[name] = item
+
+        if "metrics" in self._file:
+            self._file["metrics"].visititems(visit)
+        return found
+
+    @cached_property
+    def _array_names(self) -> list[str]:
+        return datasets(self._file["arrays"]) if "arrays" in self._file else []
+
+    def _stream(self, name: str) -> h5py.Group:
+        self._check(name, self.streams(), f"there is no stream '{name}'")
+        return self._stream_groups[name]
+
+    def _check(self, name: str, known: list[str], problem: str) -> None:
+        if name not in known:
+            raise UserError(f"{self.path}: {problem}", hint=did_you_mean(name, known), exit_code=2)
+
+    def _read(self, path: str, place: int | tuple[int, ...] = ()) -> NDArray[Any]:
+        try:
+            dataset = self._file[path]
+            if h5py.check_string_dtype(dataset.dtype):
+                return np.asarray(dataset.asstr()[place])
+            values = np.asarray(dataset[place])
+        except (OSError, KeyError, RuntimeError) as error:
+            raise hdf5.damaged(self.path, f"{path}: {str(error).strip()}") from error
+        return values.astype(np.bool_) if dataset.attrs.get("dtype") == "bool" else values
+
+
+def open_run(run: RunDir) -> Results:
+    """Open the sealed results of a run; a run that was never sealed raises UserError."""
+    if not run.run_file.exists():
+        hint = f"finish it with `xfw resume {run.id}`"
+        raise UserError(f"run {run.id} has no sealed results yet", hint=hint, exit_code=2)
+    return Results(run.run_file)
+
+
+def content_hash(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}", exit_code=2) from error
+
+
+def label(value: Any) -> str:
+    """Return a swept value as it would be typed."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def members(group: h5py.Group) -> list[str]:
+    """Return the names of the datasets in a group, in the order of their creation."""
+    return [name for name, item in group.items() if isinstance(item, h5py.Dataset)]
+
+
+def datasets(group: h5py.Group) -> list[str]:
+    """Return the paths of all datasets below a group that are not scales."""
+    found: list[str] = []
+
+    def visit(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and not item.is_scale:
+            found.append(name)
+
+    group.visititems(visit)
+    return found

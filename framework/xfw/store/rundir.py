@@ -1,0 +1,211 @@
+"""The directory of a run: how it is made, found, listed and described. Imports no HDF5 library."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import attrs
+import cattrs
+import tomli_w
+
+from xfw.errors import UserError, did_you_mean
+from xfw.experiment import Records
+from xfw.plan.manifest import FORMAT, Manifest, Member
+from xfw.store import atomic, schema
+from xfw.store.claims import BlockState, block_state
+
+__all__ = ["RunDir", "create_run", "find_run", "list_runs", "new_run_id"]
+
+MANIFEST = "run.toml"
+LAST = "@last"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+RUN_ID = re.compile(r"([a-z][a-z0-9_]*)-(\d{8})-(\d{6})-([0-9a-f]{4})")
+
+
+class RunDir:
+    """One run on disk. ``path`` is its directory; nothing is read before it is asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __repr__(self) -> str:
+        return f"RunDir({str(self.path)!r})"
+
+    @property
+    def id(self) -> str:
+        """The run id, which is the name of the directory."""
+        return self.path.name
+
+    @property
+    def results_dir(self) -> Path:
+        """The directory that holds this run and the other ones."""
+        return self.path.parent.parent
+
+    @property
+    def run_file(self) -> Path:
+        """The sealed results."""
+        return self.path / "run.h5"
+
+    @property
+    def report_dir(self) -> Path:
+        """The directory of derived tables and figures."""
+        return self.path / "report"
+
+    def block_dir(self, index: int) -> Path:
+        """Return the directory of a block."""
+        return self.path / "blocks" / f"{index:04d}"
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """The plan of the run, as ``run.toml`` states it."""
+        return read_manifest(self.path / MANIFEST)
+
+    @cached_property
+    def records(self) -> Records:
+        """What the experiment declared to store."""
+        return schema.read(self.path / schema.FILE)
+
+    def block_states(self) -> list[BlockState]:
+        """Return what the files of every block say, in the order of the plan."""
+        return [block_state(self.block_dir(block.index)) for block in self.manifest.blocks]
+
+
+def new_run_id(experiment: str, when: datetime | None = None) -> str:
+    """Return a fresh run id: experiment, local time to the second, four random hexadecimal digits."""
+    when = when or datetime.now()
+    return f"{experiment}-{when:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def create_run(results_dir: Path, manifest: Manifest, records: Records | Sequence[Records] = ()) -> RunDir:
+    """Create the directory of a new run; an id that is taken already, or empty, is replaced by a fresh one.
+
+    ``records`` is the experiment's declaration, or one per condition. Raises UserError (exit code 2)
+    where nothing can be written.
+    """
+    declared = schema.merge([records] if isinstance(records, Records) else records)
+    try:
+        path = make_directory(results_dir, manifest)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        hint = "choose another place with --results-dir"
+        raise UserError(f"cannot write to results directory {results_dir}: {reason}", hint=hint, exit_code=2) from error
+    schema.write(path / schema.FILE, declared)
+    for block in manifest.blocks:
+        (path / "blocks" / f"{block.index:04d}").mkdir(parents=True)
+    atomic.write(path / MANIFEST, [tomli_w.dumps(to_toml(attrs.evolve(manifest, run=path.name))).encode()])
+    atomic.sync_directory(path.parent)
+    return RunDir(path)
+
+
+def make_directory(results_dir: Path, manifest: Manifest) -> Path:
+    """Create an empty directory with the run's id, or with a fresh id where that one exists."""
+    run = manifest.run or new_run_id(manifest.experiment)
+    while True:
+        path = results_dir / manifest.experiment / run
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir()
+        except FileExistsError:
+            run = new_run_id(manifest.experiment)
+        else:
+            return path
+
+
+def list_runs(results_dir: Path) -> list[RunDir]:
+    """Return all runs below a results directory, oldest first. Links are not followed."""
+    return [RunDir(path) for path in sorted(run_paths(results_dir), key=age)]
+
+
+def run_paths(results_dir: Path) -> Iterator[Path]:
+    """Yield the directories ``<experiment>/<run id>`` that hold a ``run.toml``."""
+    for parent in directories(results_dir):
+        for path in directories(parent):
+            match = RUN_ID.fullmatch(path.name)
+            if match and match[1] == parent.name and (path / MANIFEST).is_file():
+                yield path
+
+
+def directories(path: Path) -> Iterator[Path]:
+    """Yield the real directories in ``path``; nothing where it does not exist."""
+    if path.is_dir():
+        yield from (child for child in path.iterdir() if child.is_dir() and not child.is_symlink())
+
+
+def age(path: Path) -> tuple[str, str, int, str]:
+    """Return a key that sorts runs by their time, to the second by name and then by ``run.toml``."""
+    match = RUN_ID.fullmatch(path.name)
+    date, second = (match[2], match[3]) if match else ("", "")
+    return date, second, (path / MANIFEST).stat().st_mtime_ns, path.name
+
+
+def find_run(results_dir: Path, text: str) -> RunDir:
+    """Return the run that ``text`` names: a run id, ``@last`` or an experiment (its newest run); never a path."""
+    if text != LAST and not NAME.fullmatch(text):
+        raise UserError(f"'{text}' is not the name of a run", hint=HOW_TO_NAME, exit_code=2)
+    runs = list_runs(results_dir)
+    if not runs:
+        raise UserError(f"there are no runs in {results_dir}", hint="start one with `xfw run`", exit_code=2)
+    experiment = text.replace("-", "_")
+    matching = [run for run in runs if text in (LAST, run.id) or run.path.parent.name == experiment]
+    if not matching:
+        known = {run.id for run in runs} | {run.path.parent.name for run in runs}
+        raise UserError(
+            f"no run '{text}' in {results_dir}", hint=f"{closest(text, known)}\n  {HOW_TO_NAME}", exit_code=2
+        )
+    return matching[-1]
+
+
+HOW_TO_NAME = "give a run id, an experiment (its newest run) or @last; `xfw runs` lists them"
+
+
+def closest(text: str, known: set[str]) -> str:
+    """Suggest the nearest name; a list of every run would hide it."""
+    suggestion = did_you_mean(text, known)
+    return suggestion if len(known) <= 8 or suggestion.startswith("did") else f"{len(known)} names are known"
+
+
+def to_toml(manifest: Manifest) -> dict[str, Any]:
+    """Return a manifest as TOML holds it: nothing where the value is None, one text per member."""
+    content: dict[str, Any] = without_none(cattrs.unstructure(manifest))
+    for block, plan in zip(content["blocks"], manifest.blocks, strict=True):
+        block["members"] = [f"{member.condition} {member.trial} {member.key}" for member in plan.members]
+    return content
+
+
+def without_none(value: Any) -> Any:
+    """Drop the entries that are None from mappings, at any depth."""
+    if isinstance(value, Mapping):
+        return {key: without_none(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list | tuple):
+        return [without_none(item) for item in value]
+    return value
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read ``run.toml``; a damaged one, or one of a newer xfw, raises UserError."""
+    try:
+        content = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {error}", exit_code=2) from error
+    if content.get("format", FORMAT) > FORMAT:
+        raise UserError(f"{path} was written by a newer xfw", hint="update xfw", exit_code=2)
+    converter = cattrs.Converter()
+    converter.register_structure_hook(Member, lambda text, _: read_member(text))
+    try:
+        return converter.structure(content, Manifest)
+    except (cattrs.BaseValidationError, ValueError, TypeError) as error:
+        reasons = "; ".join(cattrs.transform_error(error)) if isinstance(error, cattrs.BaseValidationError) else error
+        raise UserError(f"{path} is damaged: {reasons}", exit_code=2) from error
+
+
+def read_member(text: str) -> Member:
+    """Return the member that a text such as ``0 7 9f86d081884c7d65`` stands for."""
+    condition, trial, key = text.split(" ")
+    return Member(int(condition), int(trial), key)

@@ -1,0 +1,96 @@
+"""Immutable files of new records: what a block recorded between two commits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from xfw.store import atomic, hdf5
+
+__all__ = ["StreamRecords", "path_of", "read", "read_all", "recover", "row_counts", "write"]
+
+StreamRecords = Mapping[str, Mapping[str, NDArray[Any]]]
+"""Records by stream and variable: arrays whose first axes are row and trial."""
+
+KIND = "xfw-segment 1"
+DIRECTORY = "segments"
+
+
+def path_of(block_dir: Path, index: int) -> Path:
+    """Return the file of segment ``index``, counted from 1."""
+    return block_dir / DIRECTORY / f"{index:05d}.h5"
+
+
+def write(block_dir: Path, index: int, first: Mapping[str, int], records: StreamRecords) -> None:
+    """Write one segment; ``first`` holds the rows that each stream had before it."""
+    path = path_of(block_dir, index)
+    path.parent.mkdir(exist_ok=True)
+
+    def fill(file: h5py.File) -> None:
+        content = {}
+        for stream, variables in records.items():
+            content[stream] = {"first": first.get(stream, 0), "variables": list(variables)}
+            for name, values in variables.items():
+                file.create_dataset(f"records/{stream}/{name}", data=values)
+        hdf5.write_json(file, "content", {"index": index, "streams": content})
+
+    hdf5.write_sealed(path, KIND, fill)
+
+
+def read(block_dir: Path, index: int, first: Mapping[str, int]) -> dict[str, dict[str, NDArray[Any]]]:
+    """Return the records of one segment, after checking that they follow on ``first`` rows of each stream."""
+    path = path_of(block_dir, index)
+    with hdf5.read_sealed(path, KIND) as file:
+        content = hdf5.read_json(file, "content")
+        if content["index"] != index:
+            raise hdf5.damaged(path, f"it holds segment {content['index']}")
+        records = {}
+        for stream, entry in content["streams"].items():
+            if entry["first"] != first.get(stream, 0):
+                raise hdf5.damaged(path, f"its rows of '{stream}' begin at {entry['first']}")
+            records[stream] = {name: np.asarray(file[f"records/{stream}/{name}"][()]) for name in entry["variables"]}
+    return records
+
+
+def read_all(block_dir: Path, count: int) -> dict[str, dict[str, NDArray[Any]]]:
+    """Return the records of the first ``count`` segments, joined along the rows."""
+    rows: dict[str, int] = {}
+    pieces: dict[str, dict[str, list[NDArray[Any]]]] = {}
+    for index in range(1, count + 1):
+        records = read(block_dir, index, rows)
+        for stream, variables in records.items():
+            for name, values in variables.items():
+                pieces.setdefault(stream, {}).setdefault(name, []).append(values)
+        for stream, added in row_counts(records).items():
+            rows[stream] = rows.get(stream, 0) + added
+    return {
+        stream: {name: np.concatenate(arrays) for name, arrays in variables.items()}
+        for stream, variables in pieces.items()
+    }
+
+
+def row_counts(records: StreamRecords) -> dict[str, int]:
+    """Return the number of rows per stream; all variables of a stream must agree."""
+    counts = {}
+    for stream, variables in records.items():
+        lengths = {name: len(values) for name, values in variables.items()}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"stream '{stream}': variables have different numbers of rows: {lengths}")
+        counts[stream] = next(iter(lengths.values()), 0)
+    return counts
+
+
+def recover(block_dir: Path, counted: int) -> None:
+    """Remove temporary files and the segments that no state counts; only a block's owner may call this."""
+    directory = block_dir / DIRECTORY
+    atomic.remove_temporaries(block_dir)
+    atomic.remove_temporaries(directory)
+    kept = {path_of(block_dir, index) for index in range(1, counted + 1)}
+    for path in directory.glob("*.h5"):
+        if path not in kept:
+            path.unlink()

@@ -1,0 +1,111 @@
+"""What resuming a block needs: its state, its position and how many segments count. Nothing is ever unpickled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from xfw.store import hdf5
+
+__all__ = ["FILE", "ArrayValue", "Restored", "load_state", "write_state"]
+
+FILE = "state.h5"
+KIND = "xfw-state 1"
+
+ArrayValue = NDArray[Any] | Sequence[NDArray[Any]]
+"""One array with the trial as first axis, or one array per trial where their shapes differ."""
+
+
+@attrs.frozen(eq=False)
+class Restored:
+    """A block's last commit.
+
+    ``rows`` counts the records per stream, ``elapsed`` the seconds spent in all attempts, ``final`` says
+    that nothing is left to do.
+    """
+
+    state: Mapping[str, NDArray[Any]]
+    arrays: Mapping[str, ArrayValue]
+    position: Mapping[str, int]
+    layout: Mapping[str, Any]
+    status: tuple[str, ...]
+    rows: Mapping[str, int]
+    segments: int
+    final: bool
+    elapsed: float
+
+
+def write_state(block_dir: Path, restored: Restored) -> None:
+    """Replace the block's state file, atomically and durably."""
+
+    def fill(file: h5py.File) -> None:
+        hdf5.write_json(file, "content", describe(restored))
+        for name, values in restored.state.items():
+            file.create_dataset(f"state/{name}", data=values)
+        for name, value in restored.arrays.items():
+            write_array(file, name, value)
+
+    hdf5.write_sealed(block_dir / FILE, KIND, fill)
+
+
+def describe(restored: Restored) -> dict[str, Any]:
+    """Return everything but the arrays as a JSON value."""
+    per_trial = {name: len(value) for name, value in restored.arrays.items() if not isinstance(value, np.ndarray)}
+    return {
+        "state": list(restored.state),
+        "arrays": list(restored.arrays),
+        "per_trial": per_trial,
+        "position": dict(restored.position),
+        "layout": dict(restored.layout),
+        "status": list(restored.status),
+        "rows": dict(restored.rows),
+        "segments": restored.segments,
+        "final": restored.final,
+        "elapsed": restored.elapsed,
+    }
+
+
+def write_array(file: h5py.File, name: str, value: ArrayValue) -> None:
+    """Store one array, or one per trial."""
+    if isinstance(value, np.ndarray):
+        file.create_dataset(f"arrays/{name}", data=value)
+        return
+    for trial, array in enumerate(value):
+        file.create_dataset(f"per_trial/{trial}/{name}", data=array)
+
+
+def load_state(block_dir: Path, *, with_state: bool = True) -> Restored | None:
+    """Return a block's last commit, or None before the first; a damaged file raises UserError and stays as it is.
+
+    ``with_state=False`` leaves ``state`` empty (for sealing, which reads the arrays only).
+    """
+    path = block_dir / FILE
+    if not path.exists():
+        return None
+    with hdf5.read_sealed(path, KIND) as file:
+        content = hdf5.read_json(file, "content")
+        names = content["state"] if with_state else []
+        return Restored(
+            state={name: file[f"state/{name}"][()] for name in names},
+            arrays={name: read_array(file, name, content["per_trial"]) for name in content["arrays"]},
+            position=content["position"],
+            layout=content["layout"],
+            status=tuple(content["status"]),
+            rows=content["rows"],
+            segments=content["segments"],
+            final=content["final"],
+            elapsed=content["elapsed"],
+        )
+
+
+def read_array(file: h5py.File, name: str, per_trial: Mapping[str, int]) -> ArrayValue:
+    """Return what ``write_array`` stored."""
+    if name not in per_trial:
+        return np.asarray(file[f"arrays/{name}"][()])
+    return [np.asarray(file[f"per_trial/{trial}/{name}"][()]) for trial in range(per_trial[name])]

@@ -1,0 +1,124 @@
+"""Runs made by hand, for tests of whatever reads or continues a run: no plugin, no training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xfw.experiment import Array, Records, Stream, Variable
+from xfw.plan.manifest import BlockPlan, Condition, Execution, Manifest, Member
+from xfw.store import claims
+from xfw.store.commit import Commit, Committer
+from xfw.store.rundir import RunDir, create_run, new_run_id
+from xfw.store.seal import seal
+
+__all__ = ["RECORDS", "commit_rows", "finish_block", "finished_run", "make_manifest"]
+
+RECORDS = Records(
+    streams=(
+        Stream(
+            "epoch",
+            "epoch",
+            (
+                Variable("correct", "int64", "correct predictions"),
+                Variable("loss", "float32", "mean loss"),
+                Variable("accepted", "bool", "kept"),
+                Variable("per_class", "float64", "accuracy of each class", "%", ("class",)),
+            ),
+            first=1,
+        ),
+    ),
+    arrays=(Array("best", "int64", "best number of correct predictions"),),
+    default="epoch/correct",
+)
+"""What the runs of this module record."""
+
+CLASSES = 3
+
+
+def make_manifest(
+    *,
+    trials: int = 2,
+    sweep: Mapping[str, Sequence[Any]] | None = None,
+    blocks: int = 1,
+    idle: int = 0,
+    experiment: str = "demo",
+    **changes: Any,
+) -> Manifest:
+    """Return the plan of a run: every condition of one swept key with ``trials`` trials, dealt over ``blocks``."""
+    axis, values = next(iter((sweep or {}).items()), ("", [None]))
+    conditions = tuple(Condition(number, {axis: value} if axis else {}) for number, value in enumerate(values))
+    members = [Member(c.index, t, f"{t:016x}") for t in range(trials) for c in conditions]
+    plans = []
+    for index in range(blocks):
+        own = tuple(members[index::blocks])
+        plans.append(BlockPlan(index, own, len(own) + idle, "serial", 10, 1000))
+    execution = Execution("cpu", "float32", False, False, "serial", 1, 1, "")
+    fields: dict[str, Any] = {
+        "run": new_run_id(experiment),
+        "experiment": experiment,
+        "preset": "quick",
+        "stage": "train",
+        "created": "2026-01-02T03:04:05+00:00",
+        "command": ("xfw", "run", experiment),
+        "seed": 7,
+        "config": {"lr": 0.1, "data": {"name": "digits"}},
+        "config_hash": "0" * 64,
+        "provenance": {"lr": "default", "data.name": "command line"},
+        "axes": (axis,) if axis else (),
+        "conditions": conditions,
+        "blocks": tuple(plans),
+        "execution": execution,
+        "versions": {},
+    }
+    return Manifest(**(fields | changes))
+
+
+def commit_rows(members: Sequence[Member], width: int, first: int, rows: int, *, final: bool = False) -> Commit:
+    """Return a commit whose values are a formula of condition, trial and row, so that a reader can be checked."""
+    lanes = [*members, *[Member(99, 99, "")] * (width - len(members))]
+    row = np.arange(first, first + rows)[:, None]
+    base = np.array([100 * member.condition + 10 * member.trial for member in lanes])[None]
+    return Commit(
+        records={
+            "epoch": {
+                "correct": (base + row).astype(np.int64),
+                "loss": (1.0 / (1 + base + row)).astype(np.float32),
+                "accepted": (base + row) % 2 == 0,
+                "per_class": (base + row)[..., None] + np.arange(CLASSES) / 10,
+            }
+        },
+        arrays={"best": np.array([100 * lane.condition + 10 * lane.trial for lane in lanes])} if final else {},
+        state={
+            "parameters": np.array([[lane.condition, lane.trial, first + rows] for lane in lanes], np.float32),
+            "snapshots/best": np.array([[lane.condition, lane.trial, 0.5, -1.0] for lane in lanes], np.float32),
+        },
+        position={"epoch": first + rows},
+        layout={"parameters": [["weight", [1, 2], 0], ["bias", [1], 2]]},
+        status=["done" if final else "running"] * len(members),
+        final=final,
+    )
+
+
+def finish_block(run: RunDir, index: int, rows: int = 4, *, end: str = "done") -> None:
+    """Do what a block process does: claim, commit twice, and write how it ended."""
+    plan, directory = run.manifest.blocks[index], run.block_dir(index)
+    claim = claims.claim_block(directory, "cpu")
+    if claim is None:
+        raise RuntimeError(f"{directory} is taken")
+    committer = Committer(directory)
+    committer.commit(commit_rows(plan.members, plan.width, 0, rows // 2))
+    committer.commit(commit_rows(plan.members, plan.width, rows // 2, rows - rows // 2, final=end == "done"))
+    claims.write_end(directory, claims.End(claim.attempt, end, "", claims.now()))
+
+
+def finished_run(results_dir: Path, rows: int = 4, **options: Any) -> RunDir:
+    """Return a sealed run of ``make_manifest(**options)``, all of whose blocks are done."""
+    run = create_run(results_dir, make_manifest(**options), RECORDS)
+    for block in run.manifest.blocks:
+        finish_block(run, block.index, rows)
+    seal(run)
+    return run
