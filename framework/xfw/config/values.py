@@ -71,7 +71,8 @@ def describe(kind: Any, info: KeyInfo) -> str:
     if info.choices is not None:
         expected = "one of " + ", ".join(show(choice) for choice in info.choices)
     else:
-        expected = " ".join(part for part in (describe_type(kind), info.bounds()) if part)
+        expected = " ".join(part for part in (describe_type(bare(kind)), info.bounds()) if part)
+        expected += ", or none" if is_optional(kind) and not is_text(kind) else ""
     return f"{expected} ({info.unit})" if info.unit else expected
 
 
@@ -85,7 +86,7 @@ def describe_type(kind: Any) -> str:
         item = PLURALS.get(arguments[0], "values")
         fixed = typing.get_origin(inner) is tuple and arguments[-1] is not Ellipsis
         words = f"a list of {len(arguments)} {item}" if fixed else f"a list of {item} in brackets"
-    return f"{words} or none" if is_optional(kind) and inner is not str else words
+    return f"{words}, or none" if is_optional(kind) and inner is not str else words
 
 
 def show(value: Any) -> str:

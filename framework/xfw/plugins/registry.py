@@ -82,22 +82,26 @@ def register_extensions(manager: pluggy.PluginManager, extensions: Sequence[Plug
             print(f"warning: {unusable(loaded.info)}", file=sys.stderr)  # noqa: T201
 
 
-def probe(info: PluginInfo) -> Loaded:
-    """Import a plugin and return its state; with ``XFW_STRICT_PLUGINS=1`` what it raises is raised."""
+def probe(info: PluginInfo, *, strict: bool | None = None) -> Loaded:
+    """Import a plugin and return its state; if ``strict``, what it raises is raised.
+
+    By default ``XFW_STRICT_PLUGINS=1`` decides.
+    """
+    if strict is None:
+        strict = os.environ.get("XFW_STRICT_PLUGINS") == "1"
     if info.state != "installed":
         return Loaded(info)
     started = time.perf_counter()
     try:
         module = EntryPoint(info.name, info.module, "").load()
     except (Exception, SystemExit) as error:
-        if os.environ.get("XFW_STRICT_PLUGINS") == "1":
+        if strict:
             raise
-        reason = f"{type(error).__name__}: {error}"
-        broken = attrs.evolve(info, state="broken", error=reason)
+        broken = attrs.evolve(info, state="broken", error=f"{type(error).__name__}: {error}")
         return Loaded(broken, seconds=time.perf_counter() - started, traceback=traceback.format_exc())
     seconds = time.perf_counter() - started
     checked = examined(info, module)
-    if checked.state != "ok" and os.environ.get("XFW_STRICT_PLUGINS") == "1":
+    if checked.state != "ok" and strict:
         raise unusable(checked)
     return Loaded(checked, module, hooks_of(module), seconds)
 

@@ -1,0 +1,103 @@
+"""``xfw config``: every key of an experiment with its value, origin, default and meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from xfw.cli.printing import print_json, print_table
+from xfw.cli.subject import find_subject
+from xfw.config.resolve import Resolved, resolve
+from xfw.config.schema import Key, schema_of
+from xfw.config.structure import flatten, unstructure
+from xfw.config.values import describe_type, show
+from xfw.plugins.registry import Experiment
+
+__all__ = ["config"]
+
+
+@click.command()
+@click.argument("name")
+@click.option("--preset", metavar="NAME", help="Named configuration; by default 'quick'.")
+@click.option("-s", "--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Set a key, as in `xfw run`.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def config(name: str, preset: str | None, overrides: Sequence[str], as_json: bool) -> None:
+    """Show every key of the experiment or named run NAME: value, origin, default, unit, meaning."""
+    subject = find_subject(name, Path.cwd())
+    resolved = resolve(subject.experiment, preset=preset, overrides=overrides, named=subject.named)
+    if as_json:
+        print_json(as_data(subject.experiment, resolved))
+    else:
+        print_config(subject.experiment, resolved)
+
+
+def shown_keys(experiment: Experiment) -> list[Key]:
+    """Return the keys that users are shown."""
+    return [key for key in schema_of(experiment.config_class).keys.values() if not key.info.hidden]
+
+
+def values_of(resolved: Resolved, path: str) -> list[Any]:
+    """Return the distinct values that a key has over the conditions."""
+    found: list[Any] = []
+    for one in resolved.configs:
+        value = flatten(unstructure(one)).get(path)
+        if value not in found:
+            found.append(value)
+    return found
+
+
+def as_data(experiment: Experiment, resolved: Resolved) -> dict[str, Any]:
+    """Return a resolved configuration as JSON holds it."""
+    return {
+        "schema": 1,
+        "experiment": experiment.name,
+        "version": experiment.version,
+        "preset": resolved.preset,
+        "presets": [
+            {"name": name, "help": preset.help, "trials": preset.trials}
+            for name, preset in experiment.presets().items()
+        ],
+        "trials": resolved.trials,
+        "conditions": len(resolved.conditions),
+        "config_hash": resolved.config_hash,
+        "keys": [key_data(key, resolved) for key in shown_keys(experiment)],
+    }
+
+
+def key_data(key: Key, resolved: Resolved) -> dict[str, Any]:
+    """Return one key as JSON holds it."""
+    return {
+        "key": key.path,
+        "values": values_of(resolved, key.path),
+        "origin": resolved.provenance[key.path],
+        "default": None if key.required else key.default,
+        "required": key.required,
+        "type": describe_type(key.kind),
+        "unit": key.info.unit,
+        "bounds": key.info.bounds(),
+        "choices": None if key.info.choices is None else list(key.info.choices),
+        "per_trial": key.info.per_trial,
+        "aliases": list(key.info.alias),
+        "help": key.info.help,
+    }
+
+
+def print_config(experiment: Experiment, resolved: Resolved) -> None:
+    """Print the table of keys, and below it the presets."""
+    from rich.table import Table
+
+    preset = f", preset {resolved.preset}" if resolved.preset else ""
+    table = Table("key", "value", "origin", "default", "expected", "meaning")
+    table.title = f"{experiment.name} {experiment.version}{preset}"
+    for key in shown_keys(experiment):
+        value = ", ".join(show(each) for each in values_of(resolved, key.path))
+        default = "required" if key.required else show(key.default)
+        table.add_row(key.path, value, resolved.provenance[key.path], default, key.expected(), key.info.help)
+    print_table(table)
+    for name, each in experiment.presets().items():
+        click.echo(f"preset {name}: {each.help}")
+    for warning in resolved.warnings:
+        click.echo(warning, err=True)

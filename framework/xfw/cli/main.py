@@ -1,0 +1,117 @@
+"""The ``xfw`` command: the list of commands, each imported only when it runs, and the exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+from xfw.errors import UserError
+
+__all__ = ["COMMANDS", "cli", "invoke", "main"]
+
+INTERRUPTED, TERMINATED = 130, 143
+
+COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
+    "Experiments": {
+        "run": ("xfw.cli.run:run", "Run trials of an experiment, or a named run."),
+        "resume": ("xfw.cli.resume:resume", "Continue an interrupted run."),
+        "config": ("xfw.cli.config:config", "Show every key of an experiment: value, origin, default, meaning."),
+        "data": ("xfw.cli.data:data", "List, describe, fetch and check data sets."),
+    },
+    "Results": {
+        "runs": ("xfw.cli.runs:runs", "List the runs."),
+        "show": ("xfw.cli.runs:show", "Show one run."),
+        "analyze": ("xfw.cli.analyze:analyze", "Make tables and figures of a run."),
+        "export": ("xfw.cli.export:export", "Write a run's results in another format."),
+        "clean": ("xfw.cli.clean:clean", "Remove runs."),
+    },
+    "Plugins": {
+        "list-plugins": ("xfw.cli.listing:list_plugins", "List the installed plugins."),
+        "doctor": ("xfw.cli.listing:doctor", "Say what is wrong with a plugin."),
+    },
+}
+"""The commands by section: where each one is, and its one-line help."""
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they run; listing them imports nothing."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return [name for section in COMMANDS.values() for name in section]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        for section in COMMANDS.values():
+            if cmd_name in section:
+                module, _, attribute = section[cmd_name][0].partition(":")
+                command = getattr(importlib.import_module(module), attribute)
+                assert isinstance(command, click.Command)
+                return command
+        return None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        for title, section in COMMANDS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, summary) for name, (_, summary) in section.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, help="Print tracebacks of expected errors too.")
+@click.version_option(package_name="xfw", message="xfw %(version)s")
+def cli(debug: bool) -> None:
+    """Published experiments as plugins: many trials at once.
+
+    First steps: `xfw run psa --trials 10`, then `xfw analyze @last`.
+    """
+    del debug  # read from the arguments, so that every command may take it
+
+
+def main() -> NoReturn:
+    """Run the command line and exit."""
+    signal.signal(signal.SIGTERM, terminate)
+    sys.exit(invoke(sys.argv[1:]))
+
+
+def terminate(_number: int, _frame: FrameType | None) -> NoReturn:
+    """Leave on SIGTERM."""
+    raise SystemExit(TERMINATED)
+
+
+def invoke(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code; errors of the user are printed without a traceback."""
+    debug = "--debug" in arguments
+    try:
+        result = cli.main(list(arguments), prog_name="xfw", standalone_mode=False)
+    except UserError as error:
+        return failed(str(error), error.exit_code, debug)
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx is not None else "xfw"
+        return failed(f"{error.format_message()}\n  see: {command} --help", error.exit_code, debug)
+    except click.ClickException as error:
+        return failed(error.format_message(), error.exit_code, debug)
+    except (KeyboardInterrupt, click.Abort):
+        return failed("interrupted", INTERRUPTED, debug)
+    except BrokenPipeError:
+        # The reader of a pipe has gone: what Python still holds for it must not raise again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return result if isinstance(result, int) else 0
+
+
+def failed(message: str, code: int, debug: bool) -> int:
+    """Print an error, with its traceback if that is wanted, and return the exit code."""
+    if debug:
+        traceback.print_exc()
+    print(f"error: {message}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,290 @@
+"""``xfw run``: resolve the configuration, plan the trials, and hand them to the executor."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import click
+
+from xfw.cli.printing import print_json, print_table
+from xfw.cli.subject import Subject, find_subject
+from xfw.config.resolve import Resolved, SourceConfig, resolve
+from xfw.config.schema import schema_of
+from xfw.errors import UserError
+from xfw.plan.manifest import Execution, Manifest
+from xfw.plan.trials import Only, read_only
+
+if TYPE_CHECKING:
+    from xfw.plan.build import Plan, Request
+    from xfw.store.rundir import RunDir
+
+__all__ = ["run"]
+
+OTHER_NAMES = {
+    "num-runs": "--trials",
+    "num-trials": "--trials",
+    "model-dir": "--results-dir",
+    "out-dir": "--results-dir",
+}
+"""Options of other projects' trainers that `run` has under its own name."""
+STRATEGIES = ("auto", "serial", "pool", "stack", "streams", "tune")
+LARGEST_SEED = 2**63 - 1
+
+
+class RunCommand(click.Command):
+    """A command that knows what an unknown option was meant to be."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        given = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            raise unknown_option(error, given) from error
+
+
+def unknown_option(error: click.NoSuchOption, arguments: Sequence[str]) -> UserError:
+    """Return the error of an option that is none: plugins add keys, and keys are set with ``-s``."""
+    name = error.option_name.lstrip("-")
+    if name in OTHER_NAMES:
+        return UserError(f"no option '--{name}'", hint=f"it is {OTHER_NAMES[name]} here", exit_code=2)
+    hint = f"a key of the experiment is set with: -s {name.replace('-', '_')}={value_of(name, arguments)}"
+    if error.possibilities:
+        hint = f"did you mean {' or '.join(sorted(error.possibilities))}?   {hint}"
+    return UserError(f"no option '{error.option_name}'", hint=hint, exit_code=2)
+
+
+def value_of(name: str, arguments: Sequence[str]) -> str:
+    """Return the value that followed an unknown option, or VALUE."""
+    for place, argument in enumerate(arguments):
+        left, sign, right = argument.partition("=")
+        if left.lstrip("-") == name and left.startswith("-"):
+            following = arguments[place + 1 : place + 2]
+            if sign:
+                return right
+            return following[0] if following and not following[0].startswith("-") else "VALUE"
+    return "VALUE"
+
+
+@attrs.frozen
+class Options:
+    """The options of ``xfw run``, as given."""
+
+    name: str
+    preset: str | None
+    overrides: tuple[str, ...]
+    trials: int | None
+    only: tuple[str, ...]
+    seed: int | None
+    source: str | None
+    data_dir: str | None
+    results_dir: Path
+    device: str
+    dtype: str | None
+    allow_tf32: bool
+    compile: bool
+    strategy: str | None
+    block_size: int | None
+    jobs: int | None
+    threads: int
+    fail_fast: bool
+    dry_run: bool
+    debug: bool
+    quiet: bool
+    as_json: bool
+
+
+@click.command(cls=RunCommand)
+@click.argument("name")
+@click.option("--preset", metavar="NAME", help="Named configuration; by default 'quick'.")
+@click.option("-s", "--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Set a key; a,b and 1..9 sweep.")
+@click.option("--trials", type=click.IntRange(min=1), help="Trials of each condition.  [default: the preset's, or 1]")
+@click.option("--only", metavar="KEY=VALUE[,…]", multiple=True, help="Keep these conditions, or with trial= trials.")
+@click.option("--seed", type=click.IntRange(0, LARGEST_SEED), help="Seed of the run; drawn and printed if not given.")
+@click.option("--from", "source", metavar="RUN", help="Start from what another run stored.")
+@click.option("--data-dir", metavar="DIR", help="Folder of data sets; nothing is downloaded then.")
+@click.option(
+    "--results-dir", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Where runs go."
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+@click.option("--dtype", type=click.Choice(("float32", "float64")), help="Precision.  [default: float32]")
+@click.option("--allow-tf32", is_flag=True, help="Let CUDA multiply in TF32.")
+@click.option("--compile", is_flag=True, help="Compile the step too (15 to 60 s of set-up).")
+@click.option("--strategy", type=click.Choice(STRATEGIES), help="How a block trains.  [default: auto]")
+@click.option("--block-size", type=click.IntRange(min=1), help="Trials of a block.")
+@click.option("--jobs", type=click.IntRange(min=0), help="Blocks at once; 0: in this process.  [default: cores, GPUs]")
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of a block.")
+@click.option("--fail-fast", is_flag=True, help="Stop at the first failure.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
+@click.option("--debug", is_flag=True, help="Print tracebacks of expected errors too.")
+@click.option("--quiet", is_flag=True, help="Print failures and the result only.")
+@click.option("--json", "as_json", is_flag=True, help="Print the plan or the result as JSON.")
+def run(**given: Any) -> int:
+    """Run trials of NAME: an experiment, or a named run of experiments.toml."""
+    options = Options(**given)
+    subject = find_subject(options.name, Path.cwd())
+    source = source_run(options, subject.experiment.name)
+    resolved = resolve(
+        subject.experiment,
+        preset=options.preset,
+        overrides=options.overrides,
+        named=subject.named,
+        source=None if source is None else SourceConfig.of(source.manifest),
+    )
+    only = read_only(options.only, schema_of(subject.experiment.config_class))
+    for warning in resolved.warnings:
+        click.echo(warning, err=True)
+    check_writable(options.results_dir)
+    return planned(options, subject, resolved, only, source)
+
+
+def planned(options: Options, subject: Subject, resolved: Resolved, only: Only, source: RunDir | None) -> int:
+    """Plan the run, then print the plan or carry it out."""
+    from xfw.plan.build import plan
+
+    request = request_of(options, resolved, only, source)
+    if source is not None:
+        resolved = attrs.evolve(resolved, preset=source.manifest.preset)
+    made = plan(subject.experiment, resolved, request)
+    if options.dry_run:
+        print_plan(made, options)
+        return 0
+    from xfw.plan.preflight import check_data, check_source
+
+    if source is not None:
+        check_source(subject.experiment, made.manifest, source.manifest)
+    check_data(subject.experiment, made.manifest)
+    return carried_out(options, subject, made.manifest)
+
+
+def request_of(options: Options, resolved: Resolved, only: Only, source: RunDir | None) -> Request:
+    """Return what the options ask for, with the seed drawn and the device found."""
+    from xfw import seeds
+    from xfw.plan.build import Request
+    from xfw.plan.preflight import source_of
+
+    earlier = None if source is None else source.manifest
+    trials = options.trials
+    if earlier is not None and trials is None:
+        stored = sorted({member.trial for member in earlier.members()})
+        trials = stored[-1] + 1
+        only = only if only.trials is not None else attrs.evolve(only, trials=tuple(stored))
+    seed = options.seed if earlier is None else earlier.seed
+    return Request(
+        execution=execution_of(options, earlier),
+        seed=seeds.draw_seed() if seed is None else seed,
+        trials=resolved.trials if trials is None else trials,
+        only=only,
+        block_size=options.block_size,
+        source=None if source is None else source_of(source),
+        command=("xfw", *sys.argv[1:]),
+    )
+
+
+def execution_of(options: Options, earlier: Manifest | None) -> Execution:
+    """Return how blocks run; precision and strategy are those of ``--from RUN`` where they are not given."""
+    from xfw.plan.device import default_jobs, resolve_device
+
+    device = resolve_device(options.device)
+    dtype = options.dtype or (earlier.execution.dtype if earlier is not None else "float32")
+    if device == "mps" and dtype == "float64":
+        raise UserError("--dtype float64: the device mps has float32 only", hint="--device cpu has both", exit_code=2)
+    return Execution(
+        device=device,
+        dtype=dtype,
+        allow_tf32=options.allow_tf32,
+        compile=options.compile,
+        strategy=options.strategy or (earlier.execution.strategy if earlier is not None else "auto"),
+        threads=options.threads,
+        jobs=default_jobs(device) if options.jobs is None else options.jobs,
+        data_dir=options.data_dir or "",
+    )
+
+
+def source_run(options: Options, experiment: str) -> RunDir | None:
+    """Return the run of ``--from``; refuse one of another experiment or seed, and one that is not finished."""
+    if options.source is None:
+        return None
+    from xfw.store.rundir import find_run
+
+    found = find_run(options.results_dir, options.source)
+    if found.manifest.experiment != experiment:
+        raise UserError(
+            f"--from: run {found.id} is of experiment '{found.manifest.experiment}', not '{experiment}'", exit_code=2
+        )
+    if options.seed not in (None, found.manifest.seed):
+        raise UserError(
+            f"--seed {options.seed}: run {found.id} has seed {found.manifest.seed}, and --from goes on with it",
+            hint="leave --seed out",
+            exit_code=2,
+        )
+    if not found.run_file.is_file() or any(block.state != "done" for block in found.block_states()):
+        raise UserError(
+            f"--from: run {found.id} is not finished", hint=f"finish it: xfw resume {found.id}", exit_code=2
+        )
+    return found
+
+
+def check_writable(results_dir: Path) -> None:
+    """Refuse a results directory that cannot be written, before anything is computed."""
+    existing = next(path for path in (results_dir.absolute(), *results_dir.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        reason = f"{existing} is not a directory"
+    elif not os.access(existing, os.W_OK | os.X_OK):
+        reason = f"no permission to write in {existing}"
+    else:
+        return
+    raise UserError(
+        f"--results-dir {results_dir}: {reason}", hint="choose another place with --results-dir", exit_code=2
+    )
+
+
+def print_plan(made: Plan, options: Options) -> None:
+    """Print what would be run."""
+    from xfw.plan.table import as_data, as_table, duration, total_seconds
+
+    if options.as_json:
+        print_json(as_data(made))
+        return
+    manifest = made.manifest
+    print_table(as_table(made))
+    seconds = total_seconds(made)
+    time = "unknown" if seconds is None else duration(seconds)
+    click.echo(
+        f"seed {manifest.seed}   device {manifest.execution.device}   jobs {manifest.execution.jobs}   time {time}"
+    )
+
+
+def carried_out(options: Options, subject: Subject, manifest: Manifest) -> int:
+    """Create the run directory, execute its blocks, and say what came of them."""
+    from xfw.config.resolve import condition_configs
+    from xfw.executors.supervise import execute
+    from xfw.store.rundir import create_run
+
+    configs = condition_configs(manifest, subject.experiment.config_class)
+    records = [subject.experiment.hooks.records(config=config) for config in configs]
+    run_dir = create_run(options.results_dir, manifest, records)
+    quiet = options.quiet or options.as_json
+    if not quiet:
+        count, blocks = len(manifest.members()), len(manifest.blocks)
+        click.echo(f"run {run_dir.id}: {count} trials in {blocks} blocks, seed {manifest.seed}")
+    code = execute(run_dir, jobs=manifest.execution.jobs, fail_fast=options.fail_fast, quiet=quiet)
+    report(run_dir, code, options)
+    return code
+
+
+def report(run_dir: RunDir, code: int, options: Options) -> None:
+    """Print the run id, where the results lie, and the next command."""
+    following = f"xfw analyze {run_dir.id}" if code == 0 else f"xfw resume {run_dir.id}"
+    if options.as_json:
+        states = [block.state for block in run_dir.block_states()]
+        content = {"schema": 1, "run": run_dir.id, "path": str(run_dir.path), "seed": run_dir.manifest.seed}
+        print_json({**content, "blocks": states, "exit_code": code, "next": following})
+        return
+    where = run_dir.run_file if run_dir.run_file.is_file() else run_dir.path
+    click.echo(f"{run_dir.id}: {'done' if code == 0 else 'not finished'}   {where}")
+    click.echo(f"next: {following}")
