@@ -134,6 +134,11 @@ class Results:
         return np.asarray(self._read("condition"), np.int64)
 
     @cached_property
+    def key(self) -> list[str]:
+        """The base key of each trial's random streams; equal keys make a paired comparison."""
+        return [str(text) for text in self._read("key")]
+
+    @cached_property
     def status(self) -> list[str]:
         """How each trial ended: done, diverged, failed, interrupted, lost, running or pending."""
         return [str(text) for text in self._read("status")]
