@@ -43,7 +43,7 @@ ARRAYS = (
 def declare(config: Config) -> Records:
     """Return the streams and arrays of a run with this configuration."""
     kept = () if config.keep_weights is False else _weights(config)
-    return Records(streams=(EPOCH,), arrays=(*ARRAYS, *kept), default="/metrics/epoch")
+    return Records(streams=(EPOCH,), arrays=(*ARRAYS, *kept), default="epoch")
 
 
 def _weights(config: Config) -> tuple[Array, ...]:
