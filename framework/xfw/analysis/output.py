@@ -1,0 +1,91 @@
+"""Where an analyzer puts its tables and figures: printed, and written as files of the wanted formats."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xfw.analysis import figures, tables
+from xfw.errors import UserError, WrongInput, did_you_mean
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from rich.console import Console
+
+__all__ = ["FORMATS", "Output"]
+
+TABLES = ("md", "csv", "tex")
+FORMATS = (*TABLES, "json", *figures.FORMATS)
+"""The formats that ``--format`` knows; JSON tables are written on request only."""
+
+
+class Output:
+    """Collect what one command makes.
+
+    Tables are printed and written as Markdown, CSV and LaTeX, figures as PDF, SVG and PNG; ``formats``
+    narrows that down. The directory is made with the first file. ``console`` None prints nothing.
+    """
+
+    def __init__(self, directory: Path, *, formats: Sequence[str] = (), console: Console | None = None) -> None:
+        for form in formats:
+            if form not in FORMATS:
+                raise WrongInput(f"--format: unknown format '{form}'", hint=did_you_mean(form, FORMATS))
+        self.directory = directory
+        self.paths: list[Path] = []
+        self.tables: dict[str, list[dict[str, Any]]] = {}
+        self._formats = tuple(formats)
+        self._console = console
+
+    def wants(self, form: str) -> bool:
+        """Say whether files of this format are made."""
+        return form in self._formats if self._formats else form != "json"
+
+    def say(self, text: str) -> None:
+        """Print one line of plain text."""
+        if self._console is not None:
+            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def table(self, name: str, table: tables.Table) -> None:
+        """Print a table and write it under this name in every wanted format."""
+        self.tables[name] = tables.as_objects(table)
+        if self._console is not None:
+            self._console.print(tables.to_rich(table))
+            for note in table.notes:
+                self.say(note)
+            self.say("")
+        for form, write in tables.WRITERS.items():
+            if self.wants(form):
+                self.file(f"{name}.{form}", write(table).encode())
+
+    def data(self, name: str, table: tables.Table) -> None:
+        """Write the numbers behind a figure as CSV, without printing them."""
+        if self.wants("csv"):
+            self.file(f"{name}.csv", tables.to_csv(table).encode())
+
+    def figure(self, name: str, figure: Figure) -> None:
+        """Write a figure under this name in every wanted format."""
+        for form in figures.FORMATS:
+            if self.wants(form):
+                self.file(f"{name}.{form}", figures.render(figure, form))
+
+    def file(self, name: str, content: bytes) -> Path:
+        """Write one file into the directory, replacing an older one, and remember its path."""
+        path = self.directory / safe_name(name)
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_name(f"{path.name}.tmp")
+            temporary.write_bytes(content)
+            temporary.replace(path)
+        except OSError as error:
+            hint = "choose another place with -o DIR"
+            raise UserError(f"cannot write '{path}': {error.strerror or error}", hint=hint, exit_code=2) from error
+        if path not in self.paths:
+            self.paths.append(path)
+        return path
+
+
+def safe_name(name: str) -> str:
+    """Return a file name of letters, digits, dots, dashes and underscores (``*`` as ``x``)."""
+    return re.sub(r"[^A-Za-z0-9._=-]+", "_", name.replace("*", "x")).strip("_")

@@ -1,0 +1,231 @@
+"""``xfw analyze`` and ``xfw compare``: tables and figures from sealed runs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from xfw.errors import Problem, WrongInput
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from xfw.analysis.output import Output
+    from xfw.experiment import Analyzer
+    from xfw.plugins.registry import Experiment
+    from xfw.store.results import Results
+
+__all__ = ["analyze", "compare"]
+
+SCHEMA = 1
+
+results_dir_option = click.option(
+    "--results-dir", default="results", show_default=True, metavar="DIR", help="Where runs are stored."
+)
+set_option = click.option("-s", "assignments", multiple=True, metavar="KEY=VALUE", help="Option of an analyzer.")
+output_option = click.option("-o", "directory", metavar="DIR", help="Where files go; default: the run's report folder.")
+format_option = click.option("--format", "formats", metavar="LIST", default="", help="Formats, such as csv,png.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the tables and paths as JSON.")
+
+
+@click.command()
+@click.argument("run")
+@click.argument("names", nargs=-1, metavar="[ANALYZER]...")
+@set_option
+@output_option
+@format_option
+@json_option
+@results_dir_option
+def analyze(
+    run: str,
+    names: tuple[str, ...],
+    assignments: tuple[str, ...],
+    directory: str | None,
+    formats: str,
+    as_json: bool,
+    results_dir: str,
+) -> None:
+    """Make tables and figures of RUN (a run id, @last, or an experiment: its newest run).
+
+    Without names, every analyzer that the run has data for. An analyzer that needs no run works with the
+    experiment's name before any run exists.
+    """
+    from xfw.analysis.registry import all_analyzers, find
+
+    with ExitStack() as stack:
+        experiment, results, report = _open(run, Path(results_dir), stack)
+        known = all_analyzers(experiment.hooks.metrics(), experiment.hooks.analyze())
+        left_out: list[tuple[str, str]] = []
+        if names:
+            selected = find(known, names, experiment.name)
+            _refuse_unavailable(selected, results, experiment.name)
+        else:
+            selected, left_out = _with_data(list(known.values()), results)
+        options = _options(selected, assignments)
+        output = _output(directory, report, formats, as_json)
+        for each in selected:
+            each.run(results, options[each.name], output)
+        _finish(output, as_json, left_out)
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@set_option
+@output_option
+@format_option
+@json_option
+@results_dir_option
+def compare(
+    runs: tuple[str, ...],
+    assignments: tuple[str, ...],
+    directory: str | None,
+    formats: str,
+    as_json: bool,
+    results_dir: str,
+) -> None:
+    """Compare the conditions of one RUN, or each further RUN with the first, by trial where keys are equal."""
+    from xfw.analysis.compare import compare_runs
+    from xfw.analysis.registry import all_analyzers, metrics_of
+
+    with ExitStack() as stack:
+        opened = [_open(run, Path(results_dir), stack) for run in runs]
+        experiment, first, report = opened[0]
+        others = sorted({each.name for each, _, _ in opened} - {experiment.name})
+        if others:
+            raise WrongInput(
+                f"runs of different experiments cannot be compared: {experiment.name}, {', '.join(others)}"
+            )
+        sealed = [_needed(results, run) for run, (_, results, _) in zip(runs, opened, strict=True)]
+        shared = all_analyzers(experiment.hooks.metrics(), None)["compare"]
+        options = _options([shared], assignments)[shared.name]
+        output = _output(directory, report, formats, as_json)
+        if len(sealed) == 1:
+            _refuse_unavailable([shared], first, experiment.name)
+            shared.run(first, options, output)
+        else:
+            compare_runs(sealed, options, output, metrics_of(experiment.hooks.metrics(), sealed[0]))
+        _finish(output, as_json, [])
+
+
+def _open(text: str, results_dir: Path, stack: ExitStack) -> tuple[Experiment, Results | None, Path]:
+    """Return the experiment, its sealed results (None before any run exists) and the folder for outputs."""
+    from xfw.plugins.registry import discover, load_experiment
+    from xfw.store.results import open_run
+    from xfw.store.rundir import find_run, list_runs
+
+    name = text.replace("-", "_")
+    experiments = {info.name for info in discover() if info.kind == "experiment"}
+    if name in experiments and not any(run.path.parent.name == name for run in list_runs(results_dir)):
+        return load_experiment(name), None, results_dir / name / "report"
+    found = find_run(results_dir, text)
+    results = stack.enter_context(open_run(found))
+    return load_experiment(results.experiment), results, found.report_dir
+
+
+def _needed(results: Results | None, text: str) -> Results:
+    if results is None:
+        raise WrongInput(f"there is no run of '{text}' yet", hint=f"xfw run {text}")
+    return results
+
+
+def _with_data(analyzers: Sequence[Analyzer], results: Results | None) -> tuple[list[Analyzer], list[tuple[str, str]]]:
+    """Return the analyzers that can work, and the others with the reason."""
+    reasons = [(each, _unavailable(each, results)) for each in analyzers]
+    left_out = [(each.name, reason) for each, reason in reasons if reason]
+    return [each for each, reason in reasons if not reason], left_out
+
+
+def _unavailable(analyzer: Analyzer, results: Results | None) -> str:
+    if results is None:
+        return "there is no run yet" if analyzer.needs_run else ""
+    return analyzer.available(results)
+
+
+def _refuse_unavailable(selected: Sequence[Analyzer], results: Results | None, experiment: str) -> None:
+    for each in selected:
+        reason = _unavailable(each, results)
+        if reason:
+            hint = f"xfw run {experiment}" if results is None else ""
+            raise WrongInput(f"analyzer '{each.name}' cannot work here: {reason}", hint=hint)
+
+
+def _options(selected: Sequence[Analyzer], assignments: Sequence[str]) -> dict[str, Any]:
+    """Return the options of each analyzer; an assignment goes to every selected one that has the key."""
+    from xfw.config.overrides import split_assignment
+    from xfw.config.schema import schema_of, unknown_key
+
+    schemas = {each.name: schema_of(each.options) for each in selected if each.options is not None}
+    values: dict[str, dict[str, Any]] = {each.name: {} for each in selected}
+    problems: list[Problem] = []
+    for assignment in assignments:
+        try:
+            name, text = split_assignment(assignment)
+        except ValueError as error:
+            problems.append(Problem("-s", str(error)))
+            continue
+        takers = {each: found for each, schema in schemas.items() if (found := schema.find(name)) is not None}
+        if not takers:
+            known = [path for schema in schemas.values() for path in schema.names()]
+            problems.append(unknown_key(name, known, ""))
+        for taker, found in takers.items():
+            _assign(values[taker], found, text, problems)
+    if problems:
+        raise WrongInput("wrong options", list(dict.fromkeys(problems)))
+    return {each.name: _structured(each, values[each.name]) for each in selected}
+
+
+def _assign(values: dict[str, Any], found: Any, text: str, problems: list[Problem]) -> None:
+    from xfw.config.overrides import collect
+    from xfw.config.values import is_list
+
+    if is_list(found.kind) and not text.strip().startswith("["):
+        text = f"[{text}]"
+    points, wrong = collect(found, text, Path.cwd())
+    problems += wrong
+    if len(points) > 1:
+        problems.append(Problem(f"$.{found.path}", f"found {len(points)} values, expected one"))
+    elif points:
+        values[found.path] = points[0]
+
+
+def _structured(analyzer: Analyzer, values: Mapping[str, Any]) -> Any:
+    from xfw.config.schema import nested
+    from xfw.config.structure import structure
+
+    return None if analyzer.options is None else structure(analyzer.options, nested(values))
+
+
+def _output(directory: str | None, report: Path, formats: str, as_json: bool) -> Output:
+    from xfw.analysis.output import Output
+
+    wanted = [each.strip() for each in formats.split(",") if each.strip()]
+    return Output(Path(directory) if directory else report, formats=wanted, console=None if as_json else _console())
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    # A pipe has no width: tables must not be folded to 80 columns there.
+    return Console(width=None if sys.stdout.isatty() else 1000)
+
+
+def _finish(output: Output, as_json: bool, left_out: Sequence[tuple[str, str]]) -> None:
+    if as_json:
+        content = {
+            "schema": SCHEMA,
+            "tables": output.tables,
+            "files": [str(path) for path in output.paths],
+            "left_out": [{"analyzer": name, "reason": reason} for name, reason in left_out],
+        }
+        click.echo(json.dumps(content, indent=2, ensure_ascii=False))
+        return
+    for name, reason in left_out:
+        click.echo(f"left out: {name} ({reason})")
+    for path in output.paths:
+        click.echo(f"wrote {path}")
