@@ -30,6 +30,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "runs": ("xfw.cli.runs:runs", "List the runs."),
         "show": ("xfw.cli.runs:show", "Show one run."),
         "analyze": ("xfw.cli.analyze:analyze", "Make tables and figures of a run."),
+        "compare": ("xfw.cli.analyze:compare", "Compare the conditions of a run, or runs."),
         "export": ("xfw.cli.export:export", "Write a run's results in another format."),
         "clean": ("xfw.cli.clean:clean", "Remove runs."),
     },
