@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import click
 
-from xfw.errors import UserError
+from xfw.errors import UserError, did_you_mean
 
 __all__ = ["COMMANDS", "cli", "invoke", "main"]
 
@@ -48,14 +48,16 @@ class LazyGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return [name for section in COMMANDS.values() for name in section]
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         for section in COMMANDS.values():
             if cmd_name in section:
                 module, _, attribute = section[cmd_name][0].partition(":")
                 command = getattr(importlib.import_module(module), attribute)
                 assert isinstance(command, click.Command)
                 return command
-        return None
+        raise UserError(
+            f"unknown command '{cmd_name}'", hint=did_you_mean(cmd_name, self.list_commands(ctx)), exit_code=2
+        )
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         for title, section in COMMANDS.items():

@@ -15,7 +15,7 @@ from xfw.cli.printing import print_json, print_table
 from xfw.cli.subject import Subject, find_subject
 from xfw.config.resolve import Resolved, SourceConfig, resolve
 from xfw.config.schema import schema_of
-from xfw.errors import UserError
+from xfw.errors import UserError, nearest
 from xfw.plan.manifest import Execution, Manifest
 from xfw.plan.trials import Only, read_only
 
@@ -44,18 +44,19 @@ class RunCommand(click.Command):
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
-            raise unknown_option(error, given) from error
+            known = [option.lstrip("-") for parameter in self.get_params(ctx) for option in parameter.opts]
+            raise unknown_option(error.option_name.lstrip("-"), given, known) from error
 
 
-def unknown_option(error: click.NoSuchOption, arguments: Sequence[str]) -> UserError:
+def unknown_option(name: str, arguments: Sequence[str], known: Sequence[str]) -> UserError:
     """Return the error of an option that is none: plugins add keys, and keys are set with ``-s``."""
-    name = error.option_name.lstrip("-")
     if name in OTHER_NAMES:
         return UserError(f"no option '--{name}'", hint=f"it is {OTHER_NAMES[name]} here", exit_code=2)
     hint = f"a key of the experiment is set with: -s {name.replace('-', '_')}={value_of(name, arguments)}"
-    if error.possibilities:
-        hint = f"did you mean {' or '.join(sorted(error.possibilities))}?   {hint}"
-    return UserError(f"no option '{error.option_name}'", hint=hint, exit_code=2)
+    close = [option for option in nearest(name, known, count=1) if option[0] == name[0]]
+    if close:
+        hint = f"did you mean '--{close[0]}'?   {hint}"
+    return UserError(f"no option '--{name}'", hint=hint, exit_code=2)
 
 
 def value_of(name: str, arguments: Sequence[str]) -> str:

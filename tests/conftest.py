@@ -1,0 +1,21 @@
+"""What all tests share: the shared data sets where they are there, and an environment without our variables."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+SHARED_DATA = REPOSITORY.parent / "shared" / "data"
+
+if SHARED_DATA.is_dir():
+    os.environ.setdefault("XFW_DATA_DIR", str(SHARED_DATA))
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the variables that change how plugins load out of every test."""
+    for name in ("XFW_PLUGINS", "XFW_STRICT_PLUGINS", "XFW_TRACE"):
+        monkeypatch.delenv(name, raising=False)
