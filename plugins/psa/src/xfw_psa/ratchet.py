@@ -67,19 +67,23 @@ def _score_loaded(block: Block, loops_done: int, bounty_loops: Sequence[int]) ->
     block.first_epoch = loops_done
     padded = [*bounty_loops, *([0] * (block.size - len(bounty_loops)))]
     block.values["bounty_loop"] = torch.tensor(padded, dtype=torch.int64, device=block.device)
-    block.values["lkg_correct"] = _correct(block, "validation", LKG)
+    block.restore(LKG)
+    block.values["lkg_correct"] = _correct(block, "validation")
 
 
 def damage(block: Block) -> None:
     """Take a copy of the best network with fresh optimizer state, and silence one neuron of it."""
     block.restore(LKG)
     block.reset_optimizer()
+    drawn = targets(block)
     entries = []
-    for lane, target in enumerate(targets(block)):
+    for lane, target in enumerate(drawn):
         if target is not None:
             entries += [(lane, name, index) for name, index in ablation.zeroed(target, block.configs[lane].maps)]
-    if entries:
-        block.assign(entries)
+    block.assign(entries)
+    for name, field in (("ablated_layer", "layer"), ("ablated_unit", "unit")):
+        numbers = [-1 if target is None else getattr(target, field) for target in drawn]
+        block.values[name] = torch.tensor(numbers, dtype=torch.int64, device=block.device)
 
 
 def targets(block: Block) -> list[ablation.Target | None]:
@@ -105,16 +109,14 @@ def select(block: Block, metrics: Mapping[str, torch.Tensor]) -> None:
     block.values["lkg_correct"] = torch.where(accepted_T, correct_T, lkg_T)
     loop_T = torch.full_like(lkg_T, _loop(block))
     block.values["bounty_loop"] = torch.where(accepted_T, loop_T, block.values["bounty_loop"])
-    silenced = targets(block)
     block.record(
         "epoch",
         val_correct=correct_T,
         lkg_correct=block.values["lkg_correct"],
         accepted=accepted_T,
         train_loss=metrics["loss"],
-        ablated_layer=[-1 if each is None else each.layer for each in silenced],
-        ablated_unit=[-1 if each is None else each.unit for each in silenced],
-        wall_time=[block.elapsed() / len(block.members)] * block.size,
+        ablated_layer=block.values["ablated_layer"],
+        ablated_unit=block.values["ablated_unit"],
         finite=block.finite,
     )
 
@@ -141,8 +143,8 @@ def _keeps_weights(block: Block) -> bool:
     return bool(block.conditions == 1) if asked is None else asked
 
 
-def _correct(block: Block, dataset: str, snapshot: str | None = None) -> torch.Tensor:
-    correct_T: torch.Tensor = block.evaluate(dataset, snapshot=snapshot)["correct"]
+def _correct(block: Block, dataset: str) -> torch.Tensor:
+    correct_T: torch.Tensor = block.evaluate(dataset)["correct"]
     return correct_T.to(torch.int64)
 
 

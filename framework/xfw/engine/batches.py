@@ -1,0 +1,64 @@
+"""Keep data sets on the device as stored and gather the batches of all trials by index.
+
+Axes: T trial, N example of the set, B example of the batch.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from xfw.engine.rng import keyed_order
+from xfw.errors import UserError
+from xfw.experiment import Dataset, Epoch
+
+__all__ = ["Batches", "gather", "to_device"]
+
+
+def to_device(dataset: Dataset, device: torch.device) -> Dataset:
+    """Return the data set with its tensors on the device, in their own types."""
+    return Dataset(tuple(tensor.to(device) for tensor in dataset.tensors), dataset.prepare)
+
+
+def gather(dataset: Dataset, index: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Return the stored tensors at ``index`` (of any shape), which becomes their leading axes."""
+    flat = index.reshape(-1)
+    return tuple(t.index_select(0, flat).view(*index.shape, *t.shape[1:]) for t in dataset.tensors)
+
+
+class Batches:
+    """The order in which one epoch visits its data set, for every trial; positions live on the device.
+
+    ``order_TN`` and ``position`` keep their addresses, so that a captured step reads what is written later.
+    """
+
+    def __init__(self, epoch: Epoch, dataset: Dataset, words_T2: torch.Tensor) -> None:
+        self.epoch, self.dataset, self._words_T2 = epoch, dataset, words_T2
+        device = words_T2.device
+        self.count = len(dataset)
+        if self.count == 0:
+            raise UserError(f"load_data: data set '{epoch.dataset}' is empty")
+        self.per_pass = math.ceil(self.count / epoch.batch_size)
+        self.steps = self.per_pass if epoch.steps is None else epoch.steps
+        self.order_TN = torch.arange(self.count, device=device).repeat(words_T2.shape[0], 1)
+        self.position = torch.zeros((), dtype=torch.int64, device=device)
+        sizes = [self.size(step) for step in range(self.steps)]
+        self.sizes_S = torch.tensor(sizes, device=device)
+        self._columns = torch.arange(min(epoch.batch_size, self.count), device=device)
+
+    def shuffle(self, number: int) -> None:
+        """Draw the order of epoch ``number`` (counted over all runs of the trial)."""
+        if self.epoch.order == "shuffled":
+            self.order_TN.copy_(keyed_order(self._words_T2, number, self.count))
+
+    def size(self, step: int) -> int:
+        """Return the number of examples in the batch of a step: the last one of a pass may be shorter."""
+        place = step % self.per_pass
+        return min(self.epoch.batch_size, self.count - place * self.epoch.batch_size)
+
+    def take(self, size: int) -> tuple[torch.Tensor, ...]:
+        """Return the stored tensors ``[T, size, …]`` of the batch at the device's position."""
+        start = (self.position % self.per_pass) * self.epoch.batch_size
+        index_TB = self.order_TN.index_select(1, start + self._columns[:size])
+        return gather(self.dataset, index_TB)

@@ -1,0 +1,162 @@
+"""The block as plugins see it: stacked parameters by name, per-trial values, masks, snapshots, records.
+
+Axes: T trial (lane) of the block, idle lanes included, P entry of a trial's row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from xfw.engine.layout import Slot
+from xfw.engine.recorder import Recorder, Value
+from xfw.engine.trainer import Trainer
+from xfw.errors import UserError, did_you_mean
+from xfw.experiment import Dataset
+from xfw.plan.manifest import Member
+from xfw.seeds import generator
+
+__all__ = ["Block"]
+
+Index = tuple[int | slice, ...]
+
+
+class Block:
+    """All trials that train together; every operation acts on all of them, or where a mask ``[T]`` is true.
+
+    ``members`` and ``configs`` have ``size`` entries, one per lane. Idle lanes, which only pad a block to its
+    planned width, repeat the first trial and are never stored. ``values`` holds per-trial tensors ``[T, …]`` of
+    the plugin's own; they are committed and resumed like parameters. ``conditions`` counts those of the run.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[Member],
+        configs: Sequence[Any],
+        conditions: int,
+        trainer: Trainer,
+        recorder: Recorder,
+        log: Callable[[str], None],
+    ) -> None:
+        self.members, self.configs, self.size = tuple(members), tuple(configs), len(members)
+        self.conditions = conditions
+        self.trainer, self._recorder, self._log = trainer, recorder, log
+        self.device, self.dtype = trainer.device, trainer.network.dtype
+        self.parameters: Mapping[str, torch.Tensor] = trainer.network.parameters
+        self.buffers: Mapping[str, torch.Tensor] = trainer.network.buffers
+        self.data: Mapping[str, Dataset] = trainer.datasets
+        self.values: dict[str, torch.Tensor] = {}
+        self.snapshots: dict[str, torch.Tensor] = {}
+        self.epoch, self.epochs, self.first_epoch = 0, 0, 0
+        self.finite = torch.ones(len(members), dtype=torch.bool, device=self.device)
+        self._warned: set[str] = set()
+
+    # --- the network -------------------------------------------------------------------------------------
+
+    def snapshot(self, name: str, where: torch.Tensor | None = None) -> None:
+        """Keep the current parameters and buffers under ``name``, of the marked trials only where masked."""
+        for path, current in self._state_of_network().items():
+            kept = self.snapshots.get(f"{name}{path}")
+            if kept is None:
+                self.snapshots[f"{name}{path}"] = current.clone()
+            else:
+                _copy_where(kept, current, where)
+
+    def restore(self, name: str, where: torch.Tensor | None = None) -> None:
+        """Put a snapshot's parameters and buffers back, of the marked trials only where masked."""
+        if not self.has_snapshot(name):
+            raise UserError(f"restore: no snapshot '{name}'", hint=did_you_mean(name, self.snapshots))
+        for path, current in self._state_of_network().items():
+            _copy_where(current, self.snapshots[f"{name}{path}"], where)
+
+    def has_snapshot(self, name: str) -> bool:
+        """Tell whether a snapshot of that name exists."""
+        return name in self.snapshots
+
+    def load_snapshot(self, name: str, lane: int, weights: Mapping[str, np.ndarray]) -> None:
+        """Write one trial's stored parameters into a snapshot (made from the current ones if it is new)."""
+        if not self.has_snapshot(name):
+            self.snapshot(name)
+        views = self.trainer.network.layout.views(self.snapshots[name])
+        if set(weights) != set(views):
+            wrong = sorted(set(weights) ^ set(views))
+            raise UserError(f"stored weights do not fit the network: {', '.join(wrong[:4])}", exit_code=2)
+        for parameter, array in weights.items():
+            if tuple(array.shape) != tuple(views[parameter].shape[1:]):
+                raise UserError(
+                    f"stored weight '{parameter}' has shape {tuple(array.shape)}, "
+                    f"the network {tuple(views[parameter].shape[1:])}",
+                    exit_code=2,
+                )
+            views[parameter][lane].copy_(torch.as_tensor(array))
+
+    def snapshot_views(self, name: str) -> dict[str, torch.Tensor]:
+        """Return a snapshot's parameters as ``[T, *shape]`` views by name."""
+        return self.trainer.network.layout.views(self.snapshots[name])
+
+    def assign(self, entries: Iterable[tuple[int, str, Index]], value: float = 0.0) -> None:
+        """Set entries of parameters, each given as (lane, parameter name, index), in one operation."""
+        flat = [self._flat_positions(lane, name, index) for lane, name, index in entries]
+        if flat:
+            positions = torch.from_numpy(np.concatenate(flat)).to(self.device)
+            self.trainer.network.arena_TP.view(-1).index_fill_(0, positions, value)
+
+    def reset_optimizer(self, where: torch.Tensor | None = None) -> None:
+        """Forget the optimizer's moments and step counters."""
+        if self.trainer.optimizer is not None:
+            self.trainer.optimizer.reset(where)
+
+    def module(self, lane: int) -> nn.Module:
+        """Return one trial as an ordinary module whose tensors are views into the block."""
+        return self.trainer.network.module(lane)
+
+    def evaluate(self, dataset: str) -> dict[str, torch.Tensor]:
+        """Return ``evaluate_step``'s sums over a data set with the current parameters, each ``[T]``."""
+        return self.trainer.evaluate(dataset)
+
+    # --- records and randomness --------------------------------------------------------------------------
+
+    def record(self, stream: str, **values: Value) -> None:
+        """Add one row to a stream; each value has one entry per lane. Nothing is transferred or written."""
+        self._recorder.record(stream, values)
+
+    def array(self, name: str, values: Value) -> None:
+        """Set a declared array of all trials."""
+        self._recorder.array(name, values)
+
+    def generator(self, lane: int, purpose: str, counter: int) -> np.random.Generator:
+        """Return keyed host draws of one trial: a function of (trial, purpose, counter) alone."""
+        return generator(int(self.members[lane].key, 16), purpose, counter)
+
+    def warn(self, text: str) -> None:
+        """Print a warning once."""
+        if text not in self._warned:
+            self._warned.add(text)
+            self._log(f"warning: {text}")
+
+    def _state_of_network(self) -> dict[str, torch.Tensor]:
+        network = self.trainer.network
+        return {"": network.arena_TP, **{f"/buffers/{name}": buffer for name, buffer in network.buffers.items()}}
+
+    def _flat_positions(self, lane: int, name: str, index: Index) -> np.ndarray:
+        layout = self.trainer.network.layout
+        slot: Slot = layout.slot(name)
+        full = (*index, *(slice(None),) * (len(slot.shape) - len(index)))
+        ranges = [
+            np.arange(extent)[part] if isinstance(part, slice) else np.array([part])
+            for part, extent in zip(full, slot.shape, strict=True)
+        ]
+        within = np.ravel_multi_index(np.ix_(*ranges), slot.shape).reshape(-1)
+        return lane * layout.width + slot.offset + within
+
+
+def _copy_where(target: torch.Tensor, source: torch.Tensor, where_T: torch.Tensor | None) -> None:
+    if where_T is None:
+        target.copy_(source)
+    else:
+        mask = where_T.view(-1, *(1,) * (target.dim() - 1))
+        torch.where(mask, source, target, out=target)

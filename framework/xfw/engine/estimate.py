@@ -1,0 +1,82 @@
+"""Predict a block's steps, memory and time from the shape of its network, before anything is computed.
+
+The rates are round numbers below what was measured (docs/performance.md): good to a factor of about two, enough to
+tell minutes from days.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import attrs
+from torch import nn
+
+from xfw.experiment import Epoch
+
+__all__ = ["Estimate", "Work", "estimate", "work_of"]
+
+
+@attrs.frozen
+class Work:
+    """What one model's network costs: parameters, multiply-adds per example, outputs of all maps, number of maps."""
+
+    parameters: int
+    products: int
+    outputs: int
+    maps: int
+
+
+@attrs.frozen
+class Estimate:
+    """Steps of one trial, memory of the block in bytes, time of the block in seconds."""
+
+    steps: int
+    memory: int
+    seconds: float
+
+
+@attrs.frozen
+class _Rates:
+    """Products per second, bytes per second, and seconds per small operation, of one process."""
+
+    products: float
+    bytes: float
+    operation: float
+
+
+CPU = _Rates(products=3e10, bytes=1e10, operation=2.5e-5)
+CUDA = _Rates(products=2.0e13, bytes=2.2e12, operation=3e-6)
+
+OPERATIONS_PER_MAP = 9
+"""Forward, backward and update of one map with its activation, in kernels of a captured step."""
+
+
+def work_of(model: nn.Module) -> Work:
+    """Count a model's work from its parameters: every matrix or kernel entry is one product per example.
+
+    Convolutions are used at many places; without running the model these are not known, and are left out.
+    """
+    matrices = [parameter for parameter in model.parameters() if parameter.dim() >= 2]
+    return Work(
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        products=sum(matrix.numel() for matrix in matrices),
+        outputs=sum(matrix.shape[0] for matrix in matrices),
+        maps=len(matrices),
+    )
+
+
+def estimate(
+    work: Work, epochs: Sequence[Epoch], lengths: Mapping[str, int], width: int, device: str, itemsize: int = 4
+) -> Estimate:
+    """Return the estimate of a block of ``width`` trials; ``lengths`` counts the examples of each data set."""
+    steps = sum(e.steps if e.steps is not None else -(-lengths[e.dataset] // e.batch_size) for e in epochs)
+    batch = max((epoch.batch_size for epoch in epochs), default=1)
+    examples = sum((e.steps or 0) * e.batch_size if e.steps is not None else lengths[e.dataset] for e in epochs)
+    rates = CUDA if device.startswith("cuda") else CPU
+    # Parameters, gradient, two moments, one snapshot; activations twice; half as much again while rehearsing.
+    state = 5 * work.parameters * itemsize
+    memory = int(width * (1.5 * state + 2 * batch * work.outputs * itemsize)) + 200 * 2**20
+    arithmetic = width * examples * 3 * work.products / rates.products
+    traffic = steps * width * (8 * work.parameters + 4 * batch * work.outputs) * itemsize / rates.bytes
+    launches = steps * work.maps * OPERATIONS_PER_MAP * rates.operation
+    return Estimate(steps, memory, max(arithmetic, traffic) + launches)

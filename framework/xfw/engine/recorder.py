@@ -1,0 +1,119 @@
+"""Collect records on the device and move them to the host in bulk: one transfer, however many variables.
+
+Axes: T trial (lane) of the block; rows of a stream come first on the host.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from xfw.errors import UserError, did_you_mean
+from xfw.experiment import Array, Records, Variable
+
+__all__ = ["Recorder"]
+
+Value = torch.Tensor | np.ndarray | Sequence[Any]
+
+
+class Recorder:
+    """Keep the rows of a block's streams until a commit takes them."""
+
+    def __init__(self, declared: Records, size: int, device: torch.device) -> None:
+        self._streams = {stream.name: stream for stream in declared.streams}
+        self._arrays = {array.name: array for array in declared.arrays}
+        self._size, self._device = size, device
+        self._pending: list[tuple[str, dict[str, Value]]] = []
+        self._host: dict[str, dict[str, list[np.ndarray]]] = {}
+        self._finals: dict[str, np.ndarray] = {}
+        self._last = time.perf_counter()
+
+    def record(self, stream: str, values: Mapping[str, Value]) -> None:
+        """Add one row for all trials; tensors stay where they are."""
+        if stream not in self._streams:
+            raise UserError(f"record: unknown stream '{stream}'", hint=did_you_mean(stream, self._streams))
+        declared = {variable.name for variable in self._streams[stream].variables}
+        row = {name: _own(value) for name, value in values.items()}
+        if "wall_time" in declared:
+            row.setdefault("wall_time", self._share_of_time())
+        if set(row) != declared:
+            wrong = sorted(set(row) ^ declared)
+            raise UserError(f"record: stream '{stream}' was given other variables than declared: {', '.join(wrong)}")
+        self._pending.append((stream, row))
+
+    def array(self, name: str, values: Value) -> None:
+        """Set a final array of all trials, ``[T, …]``; names with ``/`` belong to the declared group before it."""
+        declared = self._arrays.get(name)
+        dtype = None if declared is None else declared.dtype
+        host = _to_numpy(values)[: self._size]
+        self._finals[name] = host if dtype is None else host.astype(_dtype(declared))
+
+    def flush(self, *more: torch.Tensor) -> tuple[dict[str, list[dict[str, np.ndarray]]], list[np.ndarray]]:
+        """Move pending rows, and ``more`` tensors with them, to the host.
+
+        Returns the rows by stream, as ``[T, …]`` arrays by variable, and the other tensors.
+        """
+        tensors = [v for _, row in self._pending for v in row.values() if isinstance(v, torch.Tensor)]
+        arrays = _transfer([*tensors, *more], self._device)
+        moved = iter(arrays[: len(tensors)])
+        rows: dict[str, list[dict[str, np.ndarray]]] = {}
+        for stream, row in self._pending:
+            on_host: dict[str, np.ndarray] = {}
+            for name, value in row.items():
+                array = next(moved) if isinstance(value, torch.Tensor) else np.asarray(value)
+                on_host[name] = array[: self._size]
+            typed = {v.name: on_host[v.name].astype(_dtype(v)) for v in self._streams[stream].variables}
+            rows.setdefault(stream, []).append(typed)
+            kept = self._host.setdefault(stream, {})
+            for name, array in typed.items():
+                kept.setdefault(name, []).append(array)
+        self._pending.clear()
+        return rows, arrays[len(tensors) :]
+
+    def take(self) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, np.ndarray]]:
+        """Return and forget the records since the last call, ``(rows, T, …)``, and the final arrays."""
+        self.flush()
+        records = {stream: {name: np.stack(rows) for name, rows in kept.items()} for stream, kept in self._host.items()}
+        arrays, self._finals, self._host = self._finals, {}, {}
+        return records, arrays
+
+    def _share_of_time(self) -> np.ndarray:
+        now = time.perf_counter()
+        spent, self._last = now - self._last, now
+        return np.full(self._size, spent / self._size)
+
+
+def _own(value: Value) -> Value:
+    """Copy what an observer may change later."""
+    return value.detach().clone() if isinstance(value, torch.Tensor) else np.array(value)
+
+
+def _to_numpy(value: Value) -> np.ndarray:
+    return value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
+
+
+def _dtype(declared: Variable | Array | None) -> np.dtype[Any]:
+    assert declared is not None
+    return np.dtype(declared.dtype)
+
+
+def _transfer(tensors: Sequence[torch.Tensor], device: torch.device) -> list[np.ndarray]:
+    """Copy tensors of any types to the host in one transfer, packed as 64-bit words."""
+    if device.type == "mps" or not tensors:  # mps has no 64-bit floats
+        return [tensor.cpu().numpy() for tensor in tensors]
+    words = []
+    for tensor in tensors:
+        if tensor.is_floating_point():
+            words.append(tensor.to(torch.float64).reshape(-1).view(torch.int64))
+        else:
+            words.append(tensor.to(torch.int64).reshape(-1))
+    packed = torch.cat(words).cpu()
+    arrays = []
+    for tensor, part in zip(tensors, packed.split([tensor.numel() for tensor in tensors]), strict=True):
+        typed = part.view(torch.float64) if tensor.is_floating_point() else part
+        arrays.append(typed.view(tensor.shape).to(tensor.dtype).numpy())
+    return arrays

@@ -1,0 +1,338 @@
+"""Run one block from its plan to its end: build, train, observe, commit, resume.
+
+Axes: T trial (lane) of the block.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+
+from xfw.config.resolve import condition_configs
+from xfw.data.sources import Sources
+from xfw.engine.batches import to_device
+from xfw.engine.block import Block
+from xfw.engine.lanes import LaneStepper
+from xfw.engine.memory import keep_freed_memory
+from xfw.engine.network import build_network
+from xfw.engine.optimizer import ArenaOptimizer
+from xfw.engine.recorder import Recorder
+from xfw.engine.rng import key_words
+from xfw.engine.step import StepCode
+from xfw.engine.strategy import Stepper, make_stepper
+from xfw.engine.trainer import Trainer
+from xfw.errors import UserError
+from xfw.experiment import Epoch, Records
+from xfw.store.commit import Commit
+
+if TYPE_CHECKING:
+    from xfw.plan.manifest import BlockPlan, Execution, Manifest
+    from xfw.plugins.registry import Experiment
+    from xfw.store.commit import Committer, Restored
+    from xfw.store.results import TrialSource
+
+__all__ = ["Control", "Interrupted", "run_block"]
+
+
+class Interrupted(Exception):  # noqa: N818 - the way a block stops on request, not an error
+    """Say that the block was asked to stop; everything it had is committed."""
+
+
+class Control(Protocol):
+    """What the block process tells the engine and is told by it."""
+
+    def stop_requested(self) -> bool:
+        """Return whether the block shall commit and stop."""
+
+    def progress(
+        self, done_steps: int, total_steps: int, epoch: int, epochs: int, headline: Mapping[str, Sequence[float]]
+    ) -> None:
+        """Take note of how far the block is."""
+
+
+def run_block(
+    manifest: Manifest,
+    plan: BlockPlan,
+    experiment: Experiment,
+    *,
+    committer: Committer,
+    restored: Restored | None,
+    source: Sequence[TrialSource] | None,
+    control: Control,
+    log: Callable[[str], None],
+) -> list[str]:
+    """Train a block to its end, or go on from its last commit; return one status per member.
+
+    Raises Interrupted after a commit when ``control`` asks to stop. Exceptions of the plugin pass through.
+    """
+    _set_numerics(manifest.execution)
+    session = _Session(manifest, plan, experiment, committer, control, log)
+    if restored is None:
+        session.start(source)
+    else:
+        session.load(restored)
+    return session.run()
+
+
+def _set_numerics(execution: Execution) -> None:
+    torch.set_float32_matmul_precision("high" if execution.allow_tf32 else "highest")
+    torch.backends.cudnn.allow_tf32 = execution.allow_tf32
+    torch.backends.cudnn.benchmark = False
+    if execution.device.startswith("cuda"):
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    keep_freed_memory()
+
+
+def _needs_deterministic_kernels(network: torch.nn.Module) -> bool:
+    """Tell whether a model has layers whose CUDA gradients use atomic additions."""
+    return any(isinstance(m, (torch.nn.modules.conv._ConvNd, torch.nn.Embedding)) for m in network.modules())
+
+
+class _Session:
+    def __init__(
+        self,
+        manifest: Manifest,
+        plan: BlockPlan,
+        experiment: Experiment,
+        committer: Committer,
+        control: Control,
+        log: Callable[[str], None],
+    ) -> None:
+        self.hooks, self.committer, self.control, self.log = experiment.hooks, committer, control, log
+        self.plan = plan
+        by_condition = condition_configs(manifest, experiment.config_class)
+        idle = max(0, plan.width - len(plan.members))
+        lanes = [*plan.members, *([plan.members[0]] * idle)]
+        self.configs = [by_condition[member.condition] for member in lanes]
+        device = torch.device(manifest.execution.device)
+        dtype = getattr(torch, manifest.execution.dtype)
+        keys = [int(member.key, 16) for member in lanes]
+        network = build_network(lambda lane: self.hooks.build_model(config=self.configs[lane]), keys, device, dtype)
+        if device.type == "cuda" and _needs_deterministic_kernels(network.template):
+            torch.use_deterministic_algorithms(True, warn_only=True)
+            torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        loaded = self.hooks.load_data(config=self.configs[0], sources=Sources(manifest.execution.data_dir or None))
+        datasets = {name: to_device(dataset, device) for name, dataset in loaded.items()}
+        self.epochs: list[Epoch] = list(self.hooks.epochs(config=self.configs[0]))
+        optimizers = [self.hooks.optimizer(config=config) for config in self.configs]
+        optimizer = None
+        if optimizers[0] is not None:
+            optimizer = ArenaOptimizer(optimizers, network.arena_TP, network.gradients_TP)
+        code = StepCode(_train_step(self.hooks), _evaluate_step(self.hooks))
+        words = key_words(keys, device)
+
+        def trainer_with(stepper: Stepper) -> Trainer:
+            return Trainer(network, stepper, optimizer, datasets, log)
+
+        def rehearse(stepper: Stepper) -> float:
+            ends = sorted({0, network.lanes - 1})
+            single = LaneStepper(network, code, words, streams=False, lanes=ends)
+            return _difference(trainer_with(stepper), trainer_with(single), self.epochs[0], ends)
+
+        self.stepper = make_stepper(plan.strategy, network, code, words, rehearse, log)
+        self.trainer = trainer_with(self.stepper)
+        declared: Records = self.hooks.records(config=self.configs[0])
+        self.declared = declared
+        self.recorder = Recorder(declared, len(plan.members), device)
+        conditions = len(manifest.conditions)
+        self.block = Block(lanes, self.configs, conditions, self.trainer, self.recorder, log)
+        self.block.epochs = len(self.epochs)
+        self.position = {"epoch": 0, "step": 0, "first_epoch": 0}
+        self._meters: dict[str, np.ndarray] = {}
+        self._diverged: set[int] = set()
+
+    # --- state -------------------------------------------------------------------------------------------
+
+    def start(self, source: Sequence[TrialSource] | None) -> None:
+        """Let the plugin prepare fresh trials."""
+        lanes = None
+        if source is not None:
+            lanes = [*source, *([source[0]] * (self.block.size - len(source)))]
+        self.hooks.on_start(block=self.block, source=lanes)
+        self.position["first_epoch"] = self.block.first_epoch
+
+    def load(self, restored: Restored) -> None:
+        """Put a commit's state back."""
+        network, block = self.trainer.network, self.block
+        saved = dict(restored.state)
+        _fill(network.arena_TP, saved.pop("parameters"), "parameters")
+        for name, array in saved.items():
+            kind, _, rest = name.partition("/")
+            if kind == "optimizer" and self.trainer.optimizer is not None:
+                _fill(self.trainer.optimizer.state[rest], array, name)
+            elif kind == "buffers":
+                _fill(network.buffers[rest], array, name)
+            elif kind == "snapshots":
+                block.snapshots[rest] = torch.as_tensor(array).to(block.device)
+            elif kind == "values":
+                block.values[rest] = torch.as_tensor(array).to(block.device)
+        self.position = dict(restored.position)
+        block.first_epoch = self.position["first_epoch"]
+        self._meters = {name: array for name, array in saved.items() if name.startswith("epoch/")}
+
+    def _state(self) -> dict[str, np.ndarray]:
+        network, block = self.trainer.network, self.block
+        tensors: dict[str, torch.Tensor] = {"parameters": network.arena_TP}
+        if self.trainer.optimizer is not None:
+            tensors |= {f"optimizer/{name}": value for name, value in self.trainer.optimizer.state.items()}
+        tensors |= {f"buffers/{name}": value for name, value in network.buffers.items()}
+        tensors |= {f"snapshots/{name}": value for name, value in block.snapshots.items()}
+        tensors |= {f"values/{name}": value for name, value in block.values.items()}
+        if self.position["step"]:
+            tensors |= {f"epoch/{name}": value for name, value in self.trainer.meters().items()}
+        return {name: value.detach().cpu().numpy() for name, value in tensors.items()}
+
+    def _commit(self, *, final: bool = False, status: Sequence[str] | None = None) -> None:
+        records, arrays = self.recorder.take()
+        layout = {
+            "parameters": self.trainer.network.layout.describe(),
+            "width": self.plan.width,
+            "strategy": self.plan.strategy,
+            "lowering": self.stepper.lowering,
+        }
+        self.committer.commit(
+            Commit(
+                records=records,
+                arrays=arrays,
+                state=self._state(),
+                position=dict(self.position),
+                layout=layout,
+                status=status or ["running"] * len(self.plan.members),
+                final=final,
+            )
+        )
+
+    # --- the loop ----------------------------------------------------------------------------------------
+
+    def run(self) -> list[str]:
+        """Go through the epochs from the current position to the end."""
+        self._count_steps()
+        for number in range(self.position["epoch"], len(self.epochs)):
+            self._yield_if_asked()
+            self._epoch(number)
+            self.position |= {"epoch": number + 1, "step": 0}
+            self._read_back()
+        self._yield_if_asked()
+        self.hooks.on_end(block=self.block)
+        status = self._final_status()
+        self._commit(final=True, status=status)
+        return status
+
+    def _epoch(self, number: int) -> None:
+        first = self.position["step"]
+        self.block.epoch = number
+        steps = self.trainer.begin(self.epochs[number], self.block.first_epoch + number, first)
+        if first == 0:
+            self.hooks.on_epoch_start(block=self.block)
+        else:
+            for name, meter in self.trainer.meters().items():
+                _fill(meter, self._meters[f"epoch/{name}"], name)
+        for step in range(first, steps):
+            if step:
+                self.position["step"] = step
+                self._yield_if_asked()
+            self.trainer.step(step)
+            self.done_steps += 1
+            self.control.progress(self.done_steps, self.total_steps, number, len(self.epochs), {})
+        means = self.trainer.means()
+        if "loss" in self.trainer.meters():
+            self.block.finite = torch.isfinite(self.trainer.meters()["loss"]).all(0)
+        self.hooks.on_epoch_end(block=self.block, metrics=means)
+
+    def _yield_if_asked(self) -> None:
+        if self.control.stop_requested():
+            self._commit()
+            raise Interrupted
+        if self.committer.due():
+            self._commit()
+
+    def _count_steps(self) -> None:
+        lengths = {name: len(dataset) for name, dataset in self.trainer.datasets.items()}
+        counts = [_steps(epoch, lengths) for epoch in self.epochs]
+        self.total_steps = sum(counts)
+        self.done_steps = sum(counts[: self.position["epoch"]]) + self.position["step"]
+
+    def _read_back(self) -> None:
+        """Move this epoch's records to the host, once, and write the log's lines from them."""
+        rows, (finite,) = self.recorder.flush(self.block.finite)
+        self._warn_of_divergence(finite)
+        if not self.declared.streams:
+            return
+        stream = self.declared.streams[0]
+        last = self.block.first_epoch + len(self.epochs)
+        for row in rows.get(stream.name, []):
+            for lane, member in enumerate(self.plan.members):
+                own = {name: value[lane] for name, value in row.items()}
+                own[stream.coordinate] = self.block.first_epoch + self.block.epoch + stream.first
+                text = self.hooks.describe_record(
+                    config=self.configs[lane], trial=member.trial, row=own, last=last
+                ) or " ".join(f"{name}={value}" for name, value in own.items())
+                self.log(text)
+
+    def _warn_of_divergence(self, finite_T: np.ndarray) -> None:
+        for lane, member in enumerate(self.plan.members):
+            if not finite_T[lane] and lane not in self._diverged:
+                self._diverged.add(lane)
+                self.block.warn(
+                    f"condition {member.condition}, trial {member.trial}: loss is not finite "
+                    f"(first seen in epoch {self.block.first_epoch + self.block.epoch + 1})"
+                )
+
+    def _final_status(self) -> list[str]:
+        finite = torch.isfinite(self.trainer.network.arena_TP).all(1).tolist()
+        return ["done" if finite[lane] else "diverged" for lane in range(len(self.plan.members))]
+
+
+def _steps(epoch: Epoch, lengths: Mapping[str, int]) -> int:
+    return epoch.steps if epoch.steps is not None else -(-lengths[epoch.dataset] // epoch.batch_size)
+
+
+def _train_step(hooks: Any) -> Callable[..., Any]:
+    """Return the plugin's own ``train_step``: called through pluggy it would cost microseconds every step."""
+    function, names = _implementation(hooks.train_step)
+    if "rng" in names:
+        return lambda model, batch, rng: function(model=model, batch=batch, rng=rng)
+    return lambda model, batch, rng: function(model=model, batch=batch)
+
+
+def _evaluate_step(hooks: Any) -> Callable[..., Any]:
+    if not hooks.evaluate_step.get_hookimpls():
+        def missing(model: Any, batch: Any) -> Mapping[str, torch.Tensor]:
+            raise UserError("block.evaluate was called, but the experiment has no evaluate_step")
+
+        return missing
+    function, _ = _implementation(hooks.evaluate_step)
+    return lambda model, batch: function(model=model, batch=batch)
+
+
+def _implementation(caller: Any) -> tuple[Callable[..., Any], frozenset[str]]:
+    implementation = caller.get_hookimpls()[-1]
+    return implementation.function, frozenset(implementation.argnames)
+
+
+def _difference(candidate: Trainer, reference: Trainer, epoch: Epoch, lanes: Sequence[int]) -> float:
+    """Return the largest relative difference of one step's loss, gradients and in-place changes, over ``lanes``."""
+    network = candidate.network
+    undo = candidate.preserve()
+
+    def rows_of(trainer: Trainer) -> tuple[torch.Tensor, torch.Tensor]:
+        loss_T = trainer.gradients(epoch).get("loss", torch.zeros(network.lanes, device=network.device))
+        rows = torch.cat([network.gradients_TP, network.arena_TP], 1)[lanes]
+        undo()
+        network.gradients_TP.zero_()
+        return (loss_T if len(loss_T) == len(lanes) else loss_T[lanes]), rows
+
+    found_loss, found = rows_of(candidate)
+    loss, rows = rows_of(reference)
+    worst = ((found - rows).norm(dim=1) / rows.norm(dim=1).clamp_min(1e-30)).max()
+    return float(torch.maximum(worst, ((found_loss - loss).abs() / loss.abs().clamp_min(1e-6)).max()))
+
+
+def _fill(target: torch.Tensor, array: np.ndarray, name: str) -> None:
+    if tuple(target.shape) != tuple(array.shape):
+        raise UserError(f"state.h5: '{name}' has shape {tuple(array.shape)}, expected {tuple(target.shape)}")
+    target.copy_(torch.as_tensor(array))

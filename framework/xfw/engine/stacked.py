@@ -1,0 +1,170 @@
+"""Strategy ``stack``: all trials of a block in one step, as a twin where the model has one, else under ``vmap``.
+
+Axes: T trial (lane) of the block, B example.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.func import vmap
+
+from xfw.engine.network import Network, _assign
+from xfw.engine.rng import Rng
+from xfw.engine.step import StepCode, split_output
+from xfw.engine.twin import Twin
+from xfw.experiment import Dataset
+
+__all__ = ["StackedStepper", "TwinStepper"]
+
+
+class _Preparation:
+    """Turn gathered tensors ``[T, B, …]`` into batches.
+
+    On a CPU trial by trial, so that the intermediate results of one trial stay in the cache (five times as fast
+    as all trials at once), into buffers that are kept.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[object, ...], torch.Tensor] = {}
+
+    def __call__(self, dataset: Dataset, raw: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        if dataset.prepare is None:
+            return raw
+        lanes = raw[0].shape[0]
+        if raw[0].is_cuda:
+            prepared: tuple[torch.Tensor, ...] = vmap(dataset.prepare)(*raw)
+            return prepared
+        buffers: list[torch.Tensor] = []
+        for lane in range(lanes):
+            parts = dataset.prepare(*(tensor[lane] for tensor in raw))
+            if lane == 0:
+                buffers = [self._buffer(place, lanes, part) for place, part in enumerate(parts)]
+            for buffer, part in zip(buffers, parts, strict=True):
+                buffer[lane].copy_(part)
+        return tuple(buffers)
+
+    def _buffer(self, place: int, lanes: int, part: torch.Tensor) -> torch.Tensor:
+        kind = (place, lanes, part.shape, part.dtype)
+        if kind not in self._kept:
+            self._kept[kind] = torch.empty(lanes, *part.shape, dtype=part.dtype, device=part.device)
+        return self._kept[kind]
+
+
+class StackedStepper:
+    """Run steps of all trials under ``vmap`` with swapped parameters; gradients go to the gradient arena."""
+
+    lowering = "vmap"
+
+    def __init__(self, network: Network, code: StepCode, words_T2: torch.Tensor) -> None:
+        self.network, self.code, self.words_T2 = network, code, words_T2
+        self._prepare = _Preparation()
+        self._lanes_T = torch.arange(network.lanes, device=network.device)
+        self._leaves = {name: view.detach().requires_grad_() for name, view in network.parameters.items()}
+        self._module = network.module(0)
+        self._holder = network.holder
+        self._rates = {}
+        for name, child in list(self._module.named_modules()):
+            if child in network.dropouts(self._module):
+                site = network.template.get_submodule(name)
+                self._rates[name] = (site.threshold, site.scale)
+                child.holder = self._holder  # type: ignore[assignment]
+                child.active = site.active  # type: ignore[assignment]
+
+    def train(
+        self, dataset: Dataset, raw: tuple[torch.Tensor, ...], epoch: torch.Tensor, step: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Take one step's gradients; return every metric (the loss included) as ``[T]``."""
+        batch = self._prepare(dataset, raw)
+        results = self._train_all(batch, epoch, step)
+        if "loss" in results:
+            leaves = list(self._leaves.values())
+            found = torch.autograd.grad(results["loss"].sum(), leaves, allow_unused=True, materialize_grads=True)
+            torch._foreach_copy_(list(self.network.gradients.values()), [g.detach() for g in found])
+        return {name: value.detach() for name, value in results.items()}
+
+    def evaluate(self, dataset: Dataset, raw: tuple[torch.Tensor, ...]) -> dict[str, torch.Tensor]:
+        """Return ``evaluate_step``'s sums over a batch ``[B, …]`` that all trials share, each ``[T]``."""
+        batch = raw if dataset.prepare is None else dataset.prepare(*raw)
+        with torch.no_grad():
+            return self._evaluate_all(batch)
+
+    def _train_all(
+        self, batch: tuple[torch.Tensor, ...], epoch: torch.Tensor, step: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        def lane(tensors: Any, words: torch.Tensor, *parts: torch.Tensor) -> dict[str, torch.Tensor]:
+            rng = Rng(words, epoch, step)
+            with self._as_lane(tensors, training=True, rng=rng) as model:
+                return split_output(self.code.train_step(model, parts, rng))
+
+        return dict(vmap(lane)(self._tensors(), self.words_T2, *batch))
+
+    def _evaluate_all(self, batch: tuple[torch.Tensor, ...]) -> dict[str, torch.Tensor]:
+        def lane(tensors: Any, *parts: torch.Tensor) -> Mapping[str, torch.Tensor]:
+            with self._as_lane(tensors, training=False, rng=None) as model:
+                return dict(self.code.evaluate_step(model, parts))
+
+        return dict(vmap(lane, in_dims=(0, *(None for _ in batch)))(self._tensors(), *batch))
+
+    def _tensors(self) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], dict[str, Any]]:
+        return self._leaves, self.network.buffers, self._rates
+
+    @contextlib.contextmanager
+    def _as_lane(self, tensors: Any, *, training: bool, rng: Rng | None) -> Iterator[nn.Module]:
+        """Put one trial's (batched) tensors into the module for the duration of its step."""
+        parameters, buffers, rates = tensors
+        for name, value in parameters.items():
+            _assign(self._module, "_parameters", name, value)
+        for name, value in buffers.items():
+            _assign(self._module, "_buffers", name, value)
+        for name, (threshold, scale) in rates.items():
+            site = self._module.get_submodule(name)
+            site.threshold, site.scale = threshold, scale
+        self._holder.current = rng
+        self._module.train(training)
+        try:
+            yield self._module
+        finally:
+            self._holder.current = None
+
+
+class TwinStepper(StackedStepper):
+    """Run the author's ``forward`` once on stacked tensors, and only the rest of the step under ``vmap``."""
+
+    lowering = "twin"
+
+    def __init__(self, network: Network, code: StepCode, words_T2: torch.Tensor) -> None:
+        super().__init__(network, code, words_T2)
+        self.twin = Twin(network.template, network.parameters, network.gradients, network.holder)
+
+    def train(
+        self, dataset: Dataset, raw: tuple[torch.Tensor, ...], epoch: torch.Tensor, step: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Take one step's gradients, which the twin's layers write to the arena themselves."""
+        batch = self._prepare(dataset, raw)
+        self.twin.train(True)
+        self.network.holder.current = Rng(self.words_T2, epoch, step)
+
+        def lane(place: torch.Tensor, words: torch.Tensor, *parts: torch.Tensor) -> dict[str, torch.Tensor]:
+            return split_output(self.code.train_step(self.twin.for_lane(place), parts, Rng(words, epoch, step)))
+
+        results = vmap(lane)(self._lanes_T, self.words_T2, *batch)
+        if "loss" in results:
+            results["loss"].sum().backward()
+        return {name: value.detach() for name, value in results.items()}
+
+    def _evaluate_all(self, batch: tuple[torch.Tensor, ...]) -> dict[str, torch.Tensor]:
+        self.twin.train(False)
+
+        def lane(place: torch.Tensor, *parts: torch.Tensor) -> Mapping[str, torch.Tensor]:
+            return dict(self.code.evaluate_step(self.twin.for_lane(place), parts))
+
+        return dict(vmap(lane, in_dims=(0, *(None for _ in batch)))(self._lanes_T, *batch))
+
+
+Stepper = StackedStepper | TwinStepper
+LaneFunction = Callable[..., dict[str, torch.Tensor]]

@@ -1,0 +1,182 @@
+"""Train all trials of a block, step by step: batch, gradients, update, metrics; captured as one graph on CUDA.
+
+Axes: T trial (lane) of the block, S step of the epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+
+from xfw.engine.batches import Batches, gather
+from xfw.engine.capture import Captured
+from xfw.engine.lanes import LaneStepper
+from xfw.engine.network import Network
+from xfw.engine.optimizer import ArenaOptimizer
+from xfw.engine.stacked import StackedStepper
+from xfw.errors import UserError
+from xfw.experiment import Dataset, Epoch
+
+__all__ = ["Trainer"]
+
+CPU_CHUNK = 512
+"""Examples evaluated at once on a CPU: a fixed number, so that no result depends on the width of the block."""
+
+CUDA_ACTIVATIONS = 2**27
+"""Largest number of activations of one layer, all trials together, in one evaluation product on CUDA."""
+
+
+class Trainer:
+    """Hold the moving parts of a block's training; all state is in tensors that keep their addresses."""
+
+    def __init__(
+        self,
+        network: Network,
+        stepper: StackedStepper | LaneStepper,
+        optimizer: ArenaOptimizer | None,
+        datasets: Mapping[str, Dataset],
+        log: Callable[[str], None],
+    ) -> None:
+        self.network, self.stepper, self.optimizer, self.datasets = network, stepper, optimizer, datasets
+        self.device = network.device
+        self._captured = Captured(self.device, self.preserve, log)
+        self._epoch = torch.zeros((), dtype=torch.int64, device=self.device)
+        self._batches: dict[Epoch, Batches] = {}
+        self._meters: dict[Epoch, dict[str, torch.Tensor]] = {}
+        self._totals: dict[str, dict[str, torch.Tensor]] = {}
+        self._spec: Epoch | None = None
+
+    # --- one epoch ---------------------------------------------------------------------------------------
+
+    def begin(self, spec: Epoch, number: int, step: int = 0) -> int:
+        """Start (or, at ``step``, go on with) epoch ``number``; return its number of steps."""
+        self._spec = spec
+        if spec not in self._batches:
+            if spec.dataset not in self.datasets:
+                known = ", ".join(sorted(self.datasets))
+                raise UserError(f"epochs: unknown data set '{spec.dataset}'; load_data returned: {known}")
+            self._batches[spec] = Batches(spec, self.datasets[spec.dataset], self.stepper.words_T2)
+        batches = self._batches[spec]
+        self._epoch.fill_(number)
+        batches.shuffle(number)
+        batches.position.fill_(step)
+        if spec not in self._meters:
+            self._meters[spec] = self._rehearse(batches)
+        if step == 0:
+            for meter in self._meters[spec].values():
+                meter.zero_()
+        return batches.steps
+
+    def step(self, index: int) -> None:
+        """Take step ``index`` of the epoch, for all trials."""
+        assert self._spec is not None
+        spec, batches = self._spec, self._batches[self._spec]
+        size = batches.size(index)
+        self._captured.run((spec, size), lambda: self._step(batches, self._meters[spec], size))
+
+    def means(self) -> dict[str, torch.Tensor]:
+        """Return the epoch's mean of every metric over examples, each ``[T]`` float64 (float32 on mps)."""
+        assert self._spec is not None
+        batches = self._batches[self._spec]
+        results = {}
+        for name, meter_ST in self._meters[self._spec].items():
+            weights_S = batches.sizes_S.to(meter_ST.dtype)
+            results[name] = (meter_ST * weights_S[:, None]).sum(0) / weights_S.sum()
+        return results
+
+    def meters(self) -> dict[str, torch.Tensor]:
+        """Return the values of every metric at every step of the epoch under way, each ``[S, T]``."""
+        return {} if self._spec is None else self._meters[self._spec]
+
+    def _step(self, batches: Batches, meters: Mapping[str, torch.Tensor], size: int) -> None:
+        raw = batches.take(size)
+        metrics = self.stepper.train(batches.dataset, raw, self._epoch, batches.position)
+        if self.optimizer is not None:
+            self.optimizer.step()
+        place = batches.position.view(1)
+        for name, meter_ST in meters.items():
+            meter_ST.index_copy_(0, place, metrics[name].to(meter_ST.dtype).view(1, -1))
+        batches.position.add_(1)
+
+    # --- rehearsal ---------------------------------------------------------------------------------------
+
+    def gradients(self, spec: Epoch) -> dict[str, torch.Tensor]:
+        """Return the metrics of one step without an update; the gradient arena holds its gradients."""
+        batches = Batches(spec, self.datasets[spec.dataset], self.stepper.words_T2)
+        return self.stepper.train(batches.dataset, batches.take(batches.size(0)), self._epoch, batches.position)
+
+    def _rehearse(self, batches: Batches) -> dict[str, torch.Tensor]:
+        """Find out which metrics a step returns, on copied state, and that it leaves global generators alone."""
+        undo = self.preserve()
+        before = _generator_states(self.device)
+        raw = batches.take(batches.size(0))
+        metrics = self.stepper.train(batches.dataset, raw, self._epoch, batches.position)
+        if any(not torch.equal(a, b) for a, b in zip(before, _generator_states(self.device), strict=True)):
+            raise UserError(
+                "train_step: a step drew from torch's global generator, so its results would depend on its neighbours",
+                hint="draw from the argument `rng` instead, for example rng.normal('noise', x.shape)",
+            )
+        undo()
+        dtype = torch.float32 if self.device.type == "mps" else torch.float64
+        lanes = self.network.lanes
+        for name, value in metrics.items():
+            if value.shape != (lanes,):
+                raise UserError(f"train_step: metric '{name}' has shape {tuple(value.shape[1:])}, expected one number")
+        return {name: torch.zeros(batches.steps, lanes, dtype=dtype, device=self.device) for name in metrics}
+
+    def preserve(self) -> Callable[[], None]:
+        """Copy everything that a step changes; return the function that puts it back."""
+        moving = [self.network.arena_TP, *self.network.buffers.values()]
+        if self.optimizer is not None:
+            moving += self.optimizer.state.values()
+        moving += [batches.position for batches in self._batches.values()]
+        moving += [meter for meters in self._meters.values() for meter in meters.values()]
+        kept = [tensor.clone() for tensor in moving]
+
+        def restore() -> None:
+            for tensor, copy in zip(moving, kept, strict=True):
+                tensor.copy_(copy)
+
+        return restore
+
+    # --- evaluation --------------------------------------------------------------------------------------
+
+    def evaluate(self, name: str) -> dict[str, torch.Tensor]:
+        """Return ``evaluate_step``'s sums over a whole data set for every trial, each ``[T]``."""
+        if name not in self.datasets:
+            known = ", ".join(sorted(self.datasets))
+            raise UserError(f"evaluate: unknown data set '{name}'; load_data returned: {known}")
+        if self.device.type != "cuda":
+            return self._evaluate(name)
+        if name not in self._totals:
+            self._totals[name] = self._evaluate(name)
+        totals = self._totals[name]
+
+        def into_totals() -> None:
+            for key, value in self._evaluate(name).items():
+                totals[key].copy_(value)
+
+        self._captured.run(("evaluate", name), into_totals)
+        return {key: value.clone() for key, value in totals.items()}
+
+    def _evaluate(self, name: str) -> dict[str, torch.Tensor]:
+        dataset = self.datasets[name]
+        totals: dict[str, torch.Tensor] = {}
+        for chunk in torch.arange(len(dataset), device=self.device).split(self._chunk()):
+            for key, value in self.stepper.evaluate(dataset, gather(dataset, chunk)).items():
+                totals[key] = value.clone() if key not in totals else totals[key] + value
+        return totals
+
+    def _chunk(self) -> int:
+        if self.device.type != "cuda":
+            return CPU_CHUNK
+        widest = max((max(slot.shape) for slot in self.network.layout.slots if slot.shape), default=1)
+        return max(256, min(16384, CUDA_ACTIVATIONS // (self.network.lanes * widest)))
+
+
+def _generator_states(device: torch.device) -> Sequence[torch.Tensor]:
+    states = [torch.get_rng_state()]
+    if device.type == "cuda":
+        states.append(torch.cuda.get_rng_state(device))
+    return states
