@@ -7,7 +7,6 @@ import h5py
 import numpy as np
 import pytest
 import xarray
-
 from xfw.experiment import Array, Records
 from xfw.plan.manifest import BlockPlan, Member
 from xfw.store import claims

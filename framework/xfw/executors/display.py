@@ -1,0 +1,154 @@
+"""Show a run while it goes on: a live table in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+
+import attrs
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from xfw.plan.manifest import BlockPlan, Manifest
+from xfw.progress import Progress
+
+__all__ = ["Display", "duration", "member_label"]
+
+MOST_TRIALS = 24
+"""Up to so many trials get a row each; beyond that, blocks do."""
+
+MOST_ROWS = 30
+PLAIN_INTERVAL = 10.0
+
+
+@attrs.frozen
+class Row:
+    """One block as it is now."""
+
+    plan: BlockPlan
+    state: str
+    progress: Progress | None
+
+
+class Display:
+    """Prints what happens to the blocks of a run; a context manager. ``quiet`` leaves failures only."""
+
+    def __init__(self, manifest: Manifest, *, quiet: bool = False, console: Console | None = None) -> None:
+        self._manifest = manifest
+        self._quiet = quiet
+        self._console = console or Console(stderr=True)
+        self._live = Live(console=self._console, refresh_per_second=4, transient=True) if self._animated else None
+        self._printed = time.monotonic()
+
+    @property
+    def _animated(self) -> bool:
+        return self._console.is_terminal and not self._quiet
+
+    def __enter__(self) -> Display:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def say(self, line: str, *, always: bool = False) -> None:
+        """Print a line above the table; ``always`` even where quiet."""
+        if always or not self._quiet:
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def show(self, states: Mapping[int, str], progress: Mapping[int, Progress | None]) -> None:
+        """Bring the table up to date, or print a line for each running block now and then."""
+        rows = [Row(plan, states[plan.index], progress.get(plan.index)) for plan in self._manifest.blocks]
+        if self._live:
+            self._live.update(self._table(rows))
+        elif time.monotonic() - self._printed >= PLAIN_INTERVAL:
+            self._printed = time.monotonic()
+            for row in rows:
+                if row.state == "running" and row.progress:
+                    self.say(f"block {row.plan.index}: {summary(row.progress)}")
+
+    def _table(self, rows: Sequence[Row]) -> Table:
+        trials = sum(len(row.plan.members) for row in rows) <= MOST_TRIALS
+        names = headline_names(rows) if trials else []
+        table = Table(title=f"{self._manifest.run}: {counted(rows)}", title_justify="left", box=None, pad_edge=False)
+        for name in ["trial" if trials else "block", "state", "epoch", *names, "trial-steps/s", "left"]:
+            table.add_column(name, justify="left" if name in ("trial", "block", "state") else "right")
+        lines = self._trial_lines(rows, names) if trials else block_lines(rows)
+        for number, line in enumerate(lines):
+            if number == MOST_ROWS:
+                break
+            table.add_row(*line)
+        return table
+
+    def _trial_lines(self, rows: Sequence[Row], names: Sequence[str]) -> Iterator[list[str]]:
+        for row in rows:
+            for lane, member in enumerate(row.plan.members):
+                values = [headline_value(row.progress, name, lane) for name in names]
+                label = member_label(self._manifest, member.condition, member.trial)
+                yield [label, row.state, epoch(row.progress), *values, *speed(row)]
+
+
+def block_lines(rows: Sequence[Row]) -> Iterator[list[str]]:
+    """Yield a line for each block, the running ones first."""
+    for row in sorted(rows, key=lambda row: (row.state != "running", row.state in ("done", "pending"))):
+        yield [f"{row.plan.index} ({trials(len(row.plan.members))})", row.state, epoch(row.progress), *speed(row)]
+
+
+def member_label(manifest: Manifest, condition: int, trial: int) -> str:
+    """Return the name of a trial: its swept values and its index."""
+    values = manifest.conditions[condition].values
+    return " ".join([*(f"{path.rpartition('.')[2]}={values.get(path)}" for path in manifest.axes), f"trial {trial}"])
+
+
+def counted(rows: Sequence[Row]) -> str:
+    """Return how many trials are done, and the time left over all running blocks."""
+    done = sum(len(row.plan.members) for row in rows if row.state == "done")
+    total = sum(len(row.plan.members) for row in rows)
+    return f"{done} of {trials(total)} done"
+
+
+def trials(count: int) -> str:
+    """Return a number of trials in words."""
+    return f"{count} trial" if count == 1 else f"{count} trials"
+
+
+def headline_names(rows: Sequence[Row]) -> list[str]:
+    """Return the names of the newest values that any block tells."""
+    return list(dict.fromkeys(name for row in rows if row.progress for name in row.progress.headline))
+
+
+def headline_value(progress: Progress | None, name: str, lane: int) -> str:
+    """Return the newest value of one trial, or nothing."""
+    values = progress.headline.get(name, ()) if progress else ()
+    return f"{values[lane]:.6g}" if lane < len(values) else ""
+
+
+def epoch(progress: Progress | None) -> str:
+    """Return ``3/10``, or nothing before the first progress."""
+    return f"{progress.epoch}/{progress.epochs}" if progress else ""
+
+
+def speed(row: Row) -> tuple[str, str]:
+    """Return the trial-steps per second and the time left of a running block."""
+    if row.state != "running" or row.progress is None or row.progress.left is None:
+        return "", ""
+    return f"{row.progress.rate * len(row.plan.members):,.0f}", duration(row.progress.left)
+
+
+def summary(progress: Progress) -> str:
+    """Return one line about a running block."""
+    left = f", {duration(progress.left)} left" if progress.left is not None else ""
+    return f"epoch {epoch(progress)}, {progress.rate:,.1f} steps/s{left}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time as a person would say it: ``42 s``, ``3 min 05 s``, ``2 h 07 min``."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
