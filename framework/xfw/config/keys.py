@@ -84,7 +84,7 @@ def key(
         inherited=inherited,
     )
     return attrs.field(
-        default=default,
+        default=attrs.Factory(lambda: list(default)) if isinstance(default, list) else default,
         kw_only=True,
         converter=None if converter is None else attrs.converters.optional(converter),
         metadata={"xfw": info},

@@ -1,0 +1,50 @@
+"""Plugins made by hand, for tests: an experiment in this process, and an installed package in a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pluggy
+
+from xfw import hookspecs
+from xfw.hookspecs import hookimpl
+from xfw.plugins.discovery import EXPERIMENTS
+from xfw.plugins.registry import Experiment
+
+__all__ = ["make_experiment", "write_distribution"]
+
+
+def make_experiment(config_class: type, name: str = "demo", **hooks: Callable[..., Any]) -> Experiment:
+    """Return an experiment with these hooks and this configuration class."""
+    functions: Mapping[str, Callable[..., Any]] = {"configuration": lambda: config_class, **hooks}
+    module = SimpleNamespace(**{hook: hookimpl(function) for hook, function in functions.items()})
+    manager = pluggy.PluginManager("xfw")
+    manager.add_hookspecs(hookspecs)
+    manager.register(module, name=name)
+    manager.check_pending()
+    return Experiment(name, "1.0", module, manager.hook, config_class)
+
+
+def write_distribution(
+    folder: Path,
+    plugin: str,
+    source: str,
+    *,
+    package: str = "",
+    module: str = "",
+    group: str = EXPERIMENTS,
+    version: str = "1.0",
+) -> Path:
+    """Write an installed package with one plugin into a folder that may stand on the search path of modules."""
+    package = package or f"xfw-{plugin.replace('_', '-')}"
+    module = module or package.replace("-", "_")
+    (folder / f"{module}.py").write_text(source, encoding="utf-8")
+    info = folder / f"{package.replace('-', '_')}-{version}.dist-info"
+    info.mkdir(parents=True)
+    metadata = f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\nSummary: a plugin for tests\n"
+    (info / "METADATA").write_text(metadata, encoding="utf-8")
+    (info / "entry_points.txt").write_text(f"[{group}]\n{plugin} = {module}\n", encoding="utf-8")
+    return folder
