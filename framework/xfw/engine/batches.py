@@ -13,7 +13,7 @@ from xfw.engine.rng import keyed_order
 from xfw.errors import UserError
 from xfw.experiment import Dataset, Epoch
 
-__all__ = ["Batches", "gather", "to_device"]
+__all__ = ["Batches", "gather", "prepared", "to_device"]
 
 
 def to_device(dataset: Dataset, device: torch.device) -> Dataset:
@@ -25,6 +25,12 @@ def gather(dataset: Dataset, index: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """Return the stored tensors at ``index`` (of any shape), which becomes their leading axes."""
     flat = index.reshape(-1)
     return tuple(t.index_select(0, flat).view(*index.shape, *t.shape[1:]) for t in dataset.tensors)
+
+
+def prepared(dataset: Dataset, raw: tuple[torch.Tensor, ...], dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
+    """Return a batch as the plugin's functions receive it: prepared, its floating-point tensors in the run's type."""
+    parts = raw if dataset.prepare is None else dataset.prepare(*raw)
+    return tuple(part.to(dtype) if part.is_floating_point() else part for part in parts)
 
 
 class Batches:

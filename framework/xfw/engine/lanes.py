@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
+from xfw.engine.batches import prepared
 from xfw.engine.network import Network
 from xfw.engine.rng import Rng
 from xfw.engine.step import StepCode, split_output
@@ -60,7 +61,7 @@ class LaneStepper:
 
     def evaluate(self, dataset: Dataset, raw: tuple[torch.Tensor, ...]) -> dict[str, torch.Tensor]:
         """Return ``evaluate_step``'s sums over a shared batch for every trial, each ``[T]``."""
-        batch = raw if dataset.prepare is None else dataset.prepare(*raw)
+        batch = prepared(dataset, raw, self.network.dtype)
         rows = []
         with torch.no_grad(), self._spread():
             for lane, module in self.modules.items():
@@ -72,8 +73,7 @@ class LaneStepper:
     def _train_lane(
         self, lane: int, dataset: Dataset, raw: tuple[torch.Tensor, ...], epoch: torch.Tensor, step: torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        parts = tuple(tensor[lane] for tensor in raw)
-        batch = parts if dataset.prepare is None else dataset.prepare(*parts)
+        batch = prepared(dataset, tuple(tensor[lane] for tensor in raw), self.network.dtype)
         module = self.modules[lane]
         module.train(True)
         rng = Rng(self.words_T2[lane], epoch, step)

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.func import vmap
 
+from xfw.engine.batches import prepared
 from xfw.engine.network import Network, _assign
 from xfw.engine.rng import Rng
 from xfw.engine.step import StepCode, split_output
@@ -29,19 +30,18 @@ class _Preparation:
     as all trials at once), into buffers that are kept.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, dtype: torch.dtype) -> None:
+        self._dtype = dtype
         self._kept: dict[tuple[object, ...], torch.Tensor] = {}
 
     def __call__(self, dataset: Dataset, raw: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        if dataset.prepare is None:
-            return raw
         lanes = raw[0].shape[0]
-        if raw[0].is_cuda:
-            prepared: tuple[torch.Tensor, ...] = vmap(dataset.prepare)(*raw)
-            return prepared
+        if dataset.prepare is None or raw[0].is_cuda:
+            batch: tuple[torch.Tensor, ...] = vmap(lambda *parts: prepared(dataset, parts, self._dtype))(*raw)
+            return batch
         buffers: list[torch.Tensor] = []
         for lane in range(lanes):
-            parts = dataset.prepare(*(tensor[lane] for tensor in raw))
+            parts = prepared(dataset, tuple(tensor[lane] for tensor in raw), self._dtype)
             if lane == 0:
                 buffers = [self._buffer(place, lanes, part) for place, part in enumerate(parts)]
             for buffer, part in zip(buffers, parts, strict=True):
@@ -62,7 +62,7 @@ class StackedStepper:
 
     def __init__(self, network: Network, code: StepCode, words_T2: torch.Tensor) -> None:
         self.network, self.code, self.words_T2 = network, code, words_T2
-        self._prepare = _Preparation()
+        self._prepare = _Preparation(network.dtype)
         self._lanes_T = torch.arange(network.lanes, device=network.device)
         self._leaves = {name: view.detach().requires_grad_() for name, view in network.parameters.items()}
         self._module = network.module(0)
@@ -89,7 +89,7 @@ class StackedStepper:
 
     def evaluate(self, dataset: Dataset, raw: tuple[torch.Tensor, ...]) -> dict[str, torch.Tensor]:
         """Return ``evaluate_step``'s sums over a batch ``[B, …]`` that all trials share, each ``[T]``."""
-        batch = raw if dataset.prepare is None else dataset.prepare(*raw)
+        batch = prepared(dataset, raw, self.network.dtype)
         with torch.no_grad():
             return self._evaluate_all(batch)
 

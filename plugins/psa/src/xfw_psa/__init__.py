@@ -58,7 +58,7 @@ def independent_keys(config: Config) -> Sequence[str]:
 
 @xfw.hookimpl
 def records(config: Config) -> xfw.Records:
-    from xfw_psa.records import declare
+    from xfw_psa.quantities import declare
 
     return declare(config)
 
@@ -131,13 +131,13 @@ def on_end(block: Block) -> None:
 
 @xfw.hookimpl
 def describe_record(config: Config, trial: int, row: Mapping[str, Any], last: int) -> str:
-    from xfw_psa.records import loop_line
+    from xfw_psa.quantities import loop_line
 
     return loop_line(config, trial, row, last)
 
 
 @xfw.hookimpl
 def metrics() -> Sequence[xfw.Metric]:
-    from xfw_psa.records import METRICS
+    from xfw_psa.quantities import METRICS
 
     return METRICS
