@@ -32,7 +32,7 @@ OTHER_NAMES = {
     "out-dir": "--results-dir",
 }
 """Options of other projects' trainers that `run` has under its own name."""
-STRATEGIES = ("auto", "serial", "pool", "stack", "streams", "tune")
+STRATEGIES = ("auto", "serial", "pool", "stack", "streams")
 LARGEST_SEED = 2**63 - 1
 
 
@@ -146,19 +146,17 @@ def run(**given: Any) -> int:
 def planned(options: Options, subject: Subject, resolved: Resolved, only: Only, source: RunDir | None) -> int:
     """Plan the run, then print the plan or carry it out."""
     from xfw.plan.build import plan
+    from xfw.plan.preflight import check_source
 
     request = request_of(options, resolved, only, source)
     if source is not None:
         resolved = attrs.evolve(resolved, preset=source.manifest.preset)
     made = plan(subject.experiment, resolved, request)
+    if source is not None:
+        check_source(subject.experiment, made.manifest, source.manifest)
     if options.dry_run:
         print_plan(made, options)
         return 0
-    from xfw.plan.preflight import check_data, check_source
-
-    if source is not None:
-        check_source(subject.experiment, made.manifest, source.manifest)
-    check_data(subject.experiment, made.manifest)
     return carried_out(options, subject, made.manifest)
 
 
@@ -253,8 +251,7 @@ def print_plan(made: Plan, options: Options) -> None:
         return
     manifest = made.manifest
     print_table(as_table(made))
-    seconds = total_seconds(made)
-    time = "unknown" if seconds is None else duration(seconds)
+    time = duration(total_seconds(made))
     click.echo(
         f"seed {manifest.seed}   device {manifest.execution.device}   jobs {manifest.execution.jobs}   time {time}"
     )

@@ -17,10 +17,11 @@ from xfw.config.structure import flatten, unstructure
 from xfw.plan.blocks import Part, cpu_parts, device_parts
 from xfw.plan.device import total_memory
 from xfw.plan.manifest import BlockPlan, Condition, Execution, Manifest, Member, Source
+from xfw.plan.shape import OnceOnly, Shape, estimated, measure
 from xfw.plan.trials import Only, kept_conditions, kept_trials, members_of
 from xfw.plugins.registry import Experiment
 
-__all__ = ["Plan", "Request", "Shape", "build", "groups_of", "plan"]
+__all__ = ["Plan", "Request", "build", "groups_of", "plan"]
 
 
 @attrs.frozen
@@ -38,21 +39,12 @@ class Request:
 
 
 @attrs.frozen
-class Shape:
-    """What the trials of one group have in common: strategy, parameters of one trial, and estimates by width."""
-
-    strategy: str
-    parameters: int
-    config: Any
-
-
-@attrs.frozen
 class Plan:
-    """A manifest, and for every block the parameters of one trial and the estimated time in seconds, if known."""
+    """A manifest, and for every block the parameters of one trial and the estimated time in seconds."""
 
     manifest: Manifest
     parameters: tuple[int, ...]
-    seconds: tuple[float | None, ...]
+    seconds: tuple[float, ...]
 
 
 def build(experiment: Experiment, resolved: Resolved, request: Request) -> Manifest:
@@ -62,23 +54,25 @@ def build(experiment: Experiment, resolved: Resolved, request: Request) -> Manif
 
 def plan(experiment: Experiment, resolved: Resolved, request: Request) -> Plan:
     """Return the manifest of a run with the estimates of its blocks. Builds one model of every shape."""
+    execution = request.execution
     kept = kept_conditions(resolved.configs, request.only)
     trials = frozenset(kept_trials(request.trials, request.only))
+    sources = OnceOnly(execution.data_dir or None)
     blocks: list[BlockPlan] = []
     parameters: list[int] = []
-    seconds: list[float | None] = []
+    seconds: list[float] = []
     for group in groups_of(experiment.config_class, resolved.configs):
         if not set(group).intersection(kept):
             continue
-        shape = shape_of(experiment, resolved.configs[group[0]], request.execution)
+        shape = measure(experiment, resolved.configs[group[0]], execution, sources)
         members = group_members(experiment, resolved.configs, group, request)
         places = [place for place, each in enumerate(members) if each.condition in kept and each.trial in trials]
-        for part in parts_of(experiment, shape, len(members), places, request):
-            steps, memory, time = estimated(experiment, shape, part.width, request.execution.device)
+        for part in parts_of(shape, len(members), places, request):
+            expected = estimated(shape, part.width, execution)
             chosen = tuple(renumbered(members[place], kept) for place in part.places)
-            blocks.append(BlockPlan(len(blocks), chosen, part.width, shape.strategy, steps, memory))
-            parameters.append(shape.parameters)
-            seconds.append(time)
+            blocks.append(BlockPlan(len(blocks), chosen, part.width, shape.strategy, expected.steps, expected.memory))
+            parameters.append(shape.work.parameters)
+            seconds.append(expected.seconds)
     manifest = manifest_of(experiment, resolved, request, kept, tuple(blocks))
     return Plan(manifest, tuple(parameters), tuple(seconds))
 
@@ -110,37 +104,17 @@ def group_members(
     return members
 
 
-def parts_of(experiment: Experiment, shape: Shape, count: int, places: Sequence[int], request: Request) -> list[Part]:
+def parts_of(shape: Shape, count: int, places: Sequence[int], request: Request) -> list[Part]:
     """Return the blocks of one group of ``count`` trials, of which those at ``places`` are kept."""
-    device = request.execution.device
-    if device == "cpu":
-        return cpu_parts(places, request.execution.jobs, request.block_size)
-    limit = total_memory(device)
+    execution = request.execution
+    if execution.device == "cpu":
+        return cpu_parts(places, execution.jobs, request.block_size)
+    limit = total_memory(execution.device)
 
     def fits(width: int) -> bool:
-        return limit is None or estimated(experiment, shape, width, device)[1] <= limit
+        return limit is None or estimated(shape, width, execution).memory <= limit
 
     return device_parts(count, places, request.block_size, fits)
-
-
-def shape_of(experiment: Experiment, config: Any, execution: Execution) -> Shape:
-    """Build one model to count its parameters and to choose the strategy."""
-    import torch
-
-    from xfw.engine.strategy import choose
-
-    with torch.random.fork_rng(devices=[]):
-        model = experiment.hooks.build_model(config=config)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    return Shape(choose(model, execution.device, execution.strategy), parameters, config)
-
-
-def estimated(experiment: Experiment, shape: Shape, width: int, device: str) -> tuple[int, int, float | None]:
-    """Return the steps, the memory in bytes and the time in seconds (None: unknown) of a block."""
-    from xfw.engine.estimate import estimate
-
-    steps, memory, seconds = estimate(experiment.hooks, shape.config, width, device, shape.strategy)
-    return steps, memory, seconds
 
 
 def manifest_of(

@@ -1,49 +1,20 @@
-"""Find out before anything is computed whether the data and the run to start from are there."""
+"""Find out before anything is computed whether the run to start from holds every trial."""
 
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from xfw.config.resolve import condition_configs
-from xfw.data.sources import Sources
 from xfw.errors import UserError
-from xfw.plan.build import groups_of
 from xfw.plan.manifest import Manifest, Source
 from xfw.plan.source import source_condition
 from xfw.plugins.registry import Experiment
 
 if TYPE_CHECKING:
-    from xfw.data.images import ImageData
     from xfw.store.rundir import RunDir
 
-__all__ = ["check_data", "check_source", "source_of"]
-
-
-class OnceOnly(Sources):
-    """Sources that read every data set once."""
-
-    def __init__(self, data_dir: str | None) -> None:
-        super().__init__(data_dir)
-        self._read: dict[str, ImageData] = {}
-
-    def load(self, name: str, **options: Any) -> ImageData:
-        """Return a data set, as read before where that happened."""
-        wanted = repr((name, sorted(options.items())))
-        if wanted not in self._read:
-            self._read[wanted] = super().load(name, **options)
-        return self._read[wanted]
-
-
-def check_data(experiment: Experiment, manifest: Manifest) -> None:
-    """Load the data sets of every shape of the plan once: found, downloaded where allowed, and verified.
-
-    Blocks then find complete files. Raises ``UserError`` for data that are missing or damaged.
-    """
-    sources = OnceOnly(manifest.execution.data_dir or None)
-    configs = condition_configs(manifest, experiment.config_class)
-    for group in groups_of(experiment.config_class, configs):
-        experiment.hooks.load_data(config=configs[group[0]], sources=sources)
+__all__ = ["check_source", "source_of"]
 
 
 def check_source(experiment: Experiment, manifest: Manifest, source: Manifest) -> None:

@@ -49,13 +49,11 @@ def block_data(plan: Plan, block: BlockPlan) -> dict[str, Any]:
     }
 
 
-def total_seconds(plan: Plan) -> float | None:
-    """Return the estimated time of the whole run in seconds, its blocks dealt over the jobs; None where unknown."""
-    if any(seconds is None for seconds in plan.seconds):
-        return None
+def total_seconds(plan: Plan) -> float:
+    """Return the estimated time of the whole run in seconds, its blocks dealt over the jobs in their order."""
     free = [0.0] * max(1, plan.manifest.execution.jobs)
     for seconds in plan.seconds:
-        free[free.index(min(free))] += seconds or 0.0
+        free[free.index(min(free))] += seconds
     return max(free)
 
 
@@ -79,7 +77,6 @@ def as_table(plan: Plan) -> Table:
 def block_row(plan: Plan, block: BlockPlan) -> list[str]:
     """Return one block's cells."""
     conditions = sorted({member.condition for member in block.members})
-    seconds = plan.seconds[block.index]
     return [
         str(block.index),
         "; ".join(label(plan.manifest.conditions[index]) for index in conditions[:6])
@@ -90,7 +87,7 @@ def block_row(plan: Plan, block: BlockPlan) -> list[str]:
         f"{plan.parameters[block.index]:,}",
         f"{block.steps:,}",
         size(block.memory),
-        "?" if seconds is None else duration(seconds),
+        duration(plan.seconds[block.index]),
     ]
 
 
