@@ -1,0 +1,19 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+__all__ = ["json_option", "results_dir_option"]
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print data as JSON.")
+results_dir_option = click.option(
+    "--results-dir",
+    type=click.Path(path_type=Path),
+    default=Path("results"),
+    show_default=True,
+    metavar="DIR",
+    help="Where runs are stored.",
+)

@@ -1,0 +1,72 @@
+"""``xfw resume``: finish what was interrupted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from xfw.cli.options import json_option, results_dir_option
+from xfw.cli.printing import print_json
+from xfw.store.rundir import RunDir, find_run
+
+if TYPE_CHECKING:
+    from xfw.store.claims import BlockState
+
+__all__ = ["resume"]
+
+
+@click.command()
+@click.argument("run")
+@click.option("--jobs", type=click.IntRange(min=0), help="Blocks at once; 0: in this process.  [default: as planned]")
+@click.option("--per-gpu", type=click.IntRange(min=1), default=1, show_default=True, help="Blocks that share a GPU.")
+@click.option("--fail-fast", is_flag=True, help="Stop at the first failure.")
+@click.option("--allow-version-change", is_flag=True, help="Accept another version of xfw or of the plugin.")
+@click.option("--quiet", is_flag=True, help="Print failures and the result only.")
+@click.option("--debug", is_flag=True, help="Print tracebacks of expected errors too.")
+@json_option
+@results_dir_option
+def resume(
+    run: str,
+    jobs: int | None,
+    per_gpu: int,
+    fail_fast: bool,
+    allow_version_change: bool,
+    quiet: bool,
+    debug: bool,
+    as_json: bool,
+    results_dir: Path,
+) -> int:
+    """Continue RUN from its last commits to its end; a finished run stays as it is."""
+    del debug  # read from the arguments
+    found = find_run(results_dir, run)
+    code = 0
+    if not finished(found.block_states()) or not found.run_file.exists():
+        from xfw.executors.supervise import execute
+
+        code = execute(
+            found,
+            jobs=jobs,
+            per_gpu=per_gpu,
+            fail_fast=fail_fast,
+            quiet=quiet or as_json,
+            allow_version_change=allow_version_change,
+        )
+    report(found, code, as_json)
+    return code
+
+
+def finished(states: list[BlockState]) -> bool:
+    """Say whether every block is done."""
+    return all(each.state == "done" for each in states)
+
+
+def report(run: RunDir, code: int, as_json: bool) -> None:
+    """Print what became of the run."""
+    states = [each.state for each in run.block_states()]
+    if as_json:
+        print_json({"schema": 1, "run": run.id, "path": str(run.path), "blocks": states, "exit_code": code})
+    else:
+        done = states.count("done")
+        click.echo(f"{run.id}: {done} of {len(states)} blocks done   {run.run_file}")

@@ -1,0 +1,211 @@
+"""``xfw runs`` and ``xfw show``: what is stored, and how far it is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from xfw.cli.options import json_option, results_dir_option
+from xfw.cli.printing import print_json, print_table
+from xfw.errors import UserError
+from xfw.plan.manifest import Manifest
+from xfw.store.claims import BlockState
+from xfw.store.rundir import RunDir, find_run, list_runs
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["describe", "runs", "show"]
+
+SCHEMA = 1
+MOST_URGENT_FIRST = ("running", "lost", "failed", "refused", "interrupted", "pending", "done")
+
+
+@click.command()
+@click.argument("experiment", required=False)
+@json_option
+@results_dir_option
+def runs(experiment: str | None, as_json: bool, results_dir: Path) -> None:
+    """List the stored runs, newest first; of one EXPERIMENT if it is named."""
+    found = list_runs(results_dir)
+    if experiment is not None:
+        wanted = find_run(results_dir, experiment).path.parent
+        found = [run for run in found if run.path.parent == wanted]
+    entries = [describe_safely(run) for run in reversed(found)]
+    if as_json:
+        print_json({"schema": SCHEMA, "runs": entries})
+    elif entries:
+        print_table(runs_table(entries))
+    else:
+        click.echo(f"there are no runs in {results_dir}")
+
+
+@click.command()
+@click.argument("run")
+@json_option
+@results_dir_option
+def show(run: str, as_json: bool, results_dir: Path) -> None:
+    """Show one RUN: configuration with provenance, blocks, attempts, failures, and what is stored."""
+    found = find_run(results_dir, run)
+    content = describe(found) | details(found)
+    if as_json:
+        print_json({"schema": SCHEMA, **content})
+        return
+    print_run(found, content)
+
+
+def describe(run: RunDir) -> dict[str, Any]:
+    """Return what a list says of a run."""
+    manifest, states = run.manifest, run.block_states()
+    done = sum(len(block.members) for block, each in zip(manifest.blocks, states, strict=True) if each.state == "done")
+    return {
+        "run": run.id,
+        "experiment": manifest.experiment,
+        "preset": manifest.preset,
+        "created": manifest.created,
+        "state": overall(states),
+        "conditions": len(manifest.conditions),
+        "trials": len(manifest.members()),
+        "done": done,
+        "sealed": run.run_file.exists(),
+        "path": str(run.path),
+    }
+
+
+def describe_safely(run: RunDir) -> dict[str, Any]:
+    """Return what a list says of a run; a damaged one is listed as such."""
+    try:
+        return describe(run)
+    except UserError as error:
+        return {"run": run.id, "experiment": run.path.parent.name, "state": "damaged", "error": str(error)}
+
+
+def overall(states: Sequence[BlockState]) -> str:
+    """Return the state of a run: the most urgent one of its blocks."""
+    present = {each.state for each in states}
+    return next((state for state in MOST_URGENT_FIRST if state in present), "pending")
+
+
+def runs_table(entries: Sequence[Mapping[str, Any]]) -> Table:
+    """Return the list of runs as a table."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for name in ("run", "preset", "conditions", "trials", "state", "sealed"):
+        table.add_column(name, overflow="fold")
+    for entry in entries:
+        trials = f"{entry['done']}/{entry['trials']}" if "trials" in entry else ""
+        sealed = {True: "yes", False: "no"}.get(entry.get("sealed", ""), "")
+        table.add_row(
+            entry["run"], entry.get("preset", ""), str(entry.get("conditions", "")), trials, entry["state"], sealed
+        )
+    return table
+
+
+def details(run: RunDir) -> dict[str, Any]:
+    """Return what only ``show`` says of a run."""
+    import attrs
+
+    manifest = run.manifest
+    return {
+        "seed": manifest.seed,
+        "command": list(manifest.command),
+        "source": attrs.asdict(manifest.source) if manifest.source else None,
+        "versions": dict(manifest.versions),
+        "execution": attrs.asdict(manifest.execution),
+        "config": dict(manifest.config),
+        "provenance": dict(manifest.provenance),
+        "axes": list(manifest.axes),
+        "condition_values": [dict(condition.values) for condition in manifest.conditions],
+        "blocks": [block_entry(run, index) for index in range(len(manifest.blocks))],
+        "streams": stored_streams(run),
+    }
+
+
+def block_entry(run: RunDir, index: int) -> dict[str, Any]:
+    """Return what there is to say of one block."""
+    from xfw.store.claims import block_state
+
+    plan = run.manifest.blocks[index]
+    found = block_state(run.block_dir(plan.index))
+    return {
+        "block": plan.index,
+        "state": found.state,
+        "attempts": found.attempts,
+        "trials": len(plan.members),
+        "strategy": plan.strategy,
+        "width": plan.width,
+        "owner": found.owner if found.claim else "",
+        "reason": found.end.reason if found.end else "",
+    }
+
+
+def stored_streams(run: RunDir) -> list[dict[str, Any]]:
+    """Return the streams of the sealed file with their variables; none before it is sealed."""
+    if not run.run_file.exists():
+        return []
+    from xfw.store.results import open_run
+
+    with open_run(run) as results:
+        return [
+            {"stream": name, "rows": int(results.count(name).max()), "variables": results.variables(name)}
+            for name in results.streams()
+        ]
+
+
+def print_run(run: RunDir, content: Mapping[str, Any]) -> None:
+    """Print a run for people."""
+    for name in ("run", "state", "preset", "created", "seed", "path"):
+        click.echo(f"{name:<11}{content[name]}")
+    click.echo(f"{'trials':<11}{content['done']} of {content['trials']} done")
+    if content["source"]:
+        click.echo(f"{'from':<11}{content['source']['run']}")
+    click.echo(f"{'command':<11}{' '.join(content['command'])}")
+    print_table(config_table(run.manifest))
+    print_table(blocks_table(content["blocks"]))
+    for stream in content["streams"]:
+        click.echo(f"stream {stream['stream']}: {stream['rows']} rows of {', '.join(stream['variables'])}")
+
+
+def config_table(manifest: Manifest) -> Table:
+    """Return the configuration with the origin of every value."""
+    from rich.table import Table
+
+    table = Table(title="configuration", title_justify="left", box=None, pad_edge=False)
+    for name in ("key", "value", "from"):
+        table.add_column(name, overflow="fold")
+    for path, value in flattened(manifest.config):
+        table.add_row(path, str(value), manifest.provenance.get(path, ""))
+    for axis in manifest.axes:
+        values = list(dict.fromkeys(str(condition.values.get(axis)) for condition in manifest.conditions))
+        table.add_row(axis, ", ".join(values), manifest.provenance.get(axis, ""))
+    return table
+
+
+def flattened(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Return the values of a nested configuration by key path."""
+    found: list[tuple[str, Any]] = []
+    for key, value in config.items():
+        found += flattened(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(f"{prefix}{key}", value)]
+    return found
+
+
+def blocks_table(blocks: Sequence[Mapping[str, Any]]) -> Table:
+    """Return the blocks as a table: every one up to 20, else those that are not done, after a count."""
+    from rich.table import Table
+
+    counts = Counter(block["state"] for block in blocks)
+    title = "blocks: " + ", ".join(f"{count} {state}" for state, count in counts.items())
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for name in ("block", "trials", "strategy", "state", "attempts", "reason"):
+        table.add_column(name, overflow="fold")
+    for block in blocks:
+        if len(blocks) <= 20 or block["state"] != "done":
+            table.add_row(
+                *(str(block[name]) for name in ("block", "trials", "strategy", "state", "attempts", "reason"))
+            )
+    return table
