@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from xfw.store.commit import Committer, Restored
     from xfw.store.results import TrialSource
 
-__all__ = ["Control", "Interrupted", "run_block"]
+__all__ = ["Control", "Interrupted", "Session", "run_block"]
 
 
 class Interrupted(Exception):  # noqa: N818 - the way a block stops on request, not an error
@@ -70,7 +70,7 @@ def run_block(
     Raises Interrupted after a commit when ``control`` asks to stop. Exceptions of the plugin pass through.
     """
     _set_numerics(manifest.execution)
-    session = _Session(manifest, plan, experiment, committer, control, log)
+    session = Session(manifest, plan, experiment, committer, control, log)
     if restored is None:
         session.start(source)
     else:
@@ -92,7 +92,9 @@ def _needs_deterministic_kernels(network: torch.nn.Module) -> bool:
     return any(isinstance(m, (torch.nn.modules.conv._ConvNd, torch.nn.Embedding)) for m in network.modules())
 
 
-class _Session:
+class Session:
+    """A block in the process that trains it: its network, data, trainer and position."""
+
     def __init__(
         self,
         manifest: Manifest,
