@@ -75,12 +75,18 @@ class Config:
         "final", choices=COMPAT, per_trial=True, help="corrected code, or one of the two withdrawn versions"
     )
     resume_from: str | None = xfw.key(
-        None, choices=MODES, per_trial=True, help="with --from RUN: the mode of RUN to start from"
+        None,
+        choices=MODES,
+        per_trial=True,
+        inherited=False,
+        help="with --from RUN: the mode of RUN to start from",
     )
     resume_undamaged: bool = xfw.key(
-        False, per_trial=True, help="spare the first loop after --from, as the original did"
+        False, per_trial=True, inherited=False, help="spare the first loop after --from, as the original did"
     )
-    init_from: str | None = xfw.key(None, help="file with the weights to start from (torch.save or safetensors)")
+    init_from: str | None = xfw.key(
+        None, inherited=False, help="file with the weights to start from (torch.save or safetensors)"
+    )
     keep_weights: bool | None = xfw.key(
         None, per_trial=True, help="store the best network in run.h5; by default only for runs of one condition"
     )
