@@ -51,7 +51,8 @@ class KeyedDropout(nn.Module):
         words = self.holder.current.words24(self.site, x.shape[lanes:])
         kept = words >= self.threshold.reshape(*self.threshold.shape, *extra)
         scale = self.scale.to(x.dtype).reshape(*self.scale.shape, *extra)
-        return torch.where(kept, x * scale, torch.zeros((), dtype=x.dtype, device=x.device))
+        # x comes first: the product then has the memory layout of x, on which the bits of the next map depend.
+        return x * (kept.to(x.dtype) * scale)
 
 
 def replace_dropout(module: nn.Module, siblings: Sequence[nn.Module], holder: RngHolder, device: torch.device) -> None:

@@ -108,10 +108,8 @@ class TwinLinear(nn.Module):
         self.weight_TOI = weight.detach().requires_grad_()
         self.bias_TO = None if bias is None else bias.detach().requires_grad_()
         self.grad_weight_TOI, self.grad_bias_TO = grad_weight, grad_bias
-        self.calls = 0
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        self.calls += 1
         if not torch.is_grad_enabled():
             return _affine(x, self.weight_TOI, self.bias_TO)
         if x.dim() == 2:
@@ -141,7 +139,6 @@ class _Call(torch.autograd.Function):
     @staticmethod
     def vmap(info: Any, in_dims: Any, lane: torch.Tensor, twin: Twin, *args: torch.Tensor) -> Any:
         moved = [arg if dim is None else arg.movedim(dim, 0) for arg, dim in zip(args, in_dims[2:], strict=True)]
-        twin.run_count += 1
         output = twin.module(*moved)
         if isinstance(output, torch.Tensor):
             return output, 0
@@ -163,7 +160,6 @@ class Twin:
         """``model`` is one trial's (dropout already keyed); parameters and gradients are ``[T, *shape]`` views."""
         self.module = copy.deepcopy(model)
         self.holder = holder
-        self.run_count = 0
         for name, child in list(self.module.named_modules()):
             replacement: nn.Module
             if isinstance(child, nn.Linear):
