@@ -62,7 +62,7 @@ class Trainer:
         batches.shuffle(number)
         batches.position.fill_(step)
         if spec not in self._meters:
-            self._meters[spec] = self._rehearse(batches)
+            self._meters[spec] = self._rehearse(batches, step)
         if step == 0:
             for meter in self._meters[spec].values():
                 meter.zero_()
@@ -106,11 +106,11 @@ class Trainer:
         batches = Batches(spec, self.datasets[spec.dataset], self.stepper.words_T2)
         return self.stepper.train(batches.dataset, batches.take(batches.size(0)), self._epoch, batches.position)
 
-    def _rehearse(self, batches: Batches) -> dict[str, torch.Tensor]:
+    def _rehearse(self, batches: Batches, step: int) -> dict[str, torch.Tensor]:
         """Find out which metrics a step returns, on copied state, and that it leaves global generators alone."""
         undo = self.preserve()
         before = _generator_states(self.device)
-        raw = batches.take(batches.size(0))
+        raw = batches.take(batches.size(step))
         metrics = self.stepper.train(batches.dataset, raw, self._epoch, batches.position)
         if any(not torch.equal(a, b) for a, b in zip(before, _generator_states(self.device), strict=True)):
             raise UserError(
