@@ -63,10 +63,9 @@ def print_listing(plugins: Sequence[Loaded], hooks: bool) -> None:
         table.add_row(info.name, info.version, info.kind, info.state, info.summary, *extra)
     print_table(table)
     for one in plugins:
-        if one.info.error:
-            click.echo(
-                f"{one.info.name} is {one.info.state}: {one.info.error.splitlines()[0]}   xfw doctor {one.info.name}"
-            )
+        info = one.info
+        if info.error:
+            click.echo(f"{info.name} is {info.state}: {info.error.splitlines()[0]}   all of it: xfw doctor {info.name}")
 
 
 @click.command()
