@@ -46,6 +46,8 @@ def main(run_dir: Path | str, block: int, *, allow_version_change: bool = False,
     run = RunDir(Path(run_dir).absolute())
     try:
         plan = block_plan(run.manifest, block)
+        if claims.block_state(run.block_dir(block)).state == claims.DONE:
+            return DONE
         set_threads(run.manifest.execution.threads)
         experiment = load(run.manifest, allow_version_change=allow_version_change)
         claim = claims.claim_block(run.block_dir(block), run.manifest.execution.device)

@@ -20,8 +20,19 @@ from xfw.store.claims import process_start
 
 __all__ = ["LocalExecutor", "Options", "start_server"]
 
-PRELOAD = ("torch", "h5py", "xfw.block", "xfw.engine.session", "xfw.store.commit")
-"""What the fork server imports once, so that a block starts in a tenth of a second."""
+PRELOAD = (
+    "torch",
+    "torch._dynamo",
+    "h5py",
+    "xfw.block",
+    "xfw.engine.session",
+    "xfw.plugins.registry",
+    "xfw.store.commit",
+)
+"""What the fork server imports once, so that a block starts in a tenth of a second.
+
+Every optimizer of torch imports ``torch._dynamo``, which takes as long as torch itself.
+"""
 
 Context = ForkServerContext | SpawnContext
 Process = ForkServerProcess | SpawnProcess

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 
 from xfw.experiment import Array, Records, Stream, Variable
@@ -15,7 +16,7 @@ from xfw.store.commit import Commit, Committer
 from xfw.store.rundir import RunDir, create_run, new_run_id
 from xfw.store.seal import seal
 
-__all__ = ["RECORDS", "commit_rows", "finish_block", "finished_run", "make_manifest"]
+__all__ = ["RECORDS", "commit_rows", "finish_block", "finished_run", "make_manifest", "metrics_of", "small_run"]
 
 RECORDS = Records(
     streams=(
@@ -46,6 +47,7 @@ def make_manifest(
     blocks: int = 1,
     idle: int = 0,
     experiment: str = "demo",
+    strategy: str = "serial",
     **changes: Any,
 ) -> Manifest:
     """Return the plan of a run: every condition of one swept key with ``trials`` trials, dealt over ``blocks``."""
@@ -55,8 +57,8 @@ def make_manifest(
     plans = []
     for index in range(blocks):
         own = tuple(members[index::blocks])
-        plans.append(BlockPlan(index, own, len(own) + idle, "serial", 10, 1000))
-    execution = Execution("cpu", "float32", False, False, "serial", 1, 1, "")
+        plans.append(BlockPlan(index, own, len(own) + idle, strategy, 10, 1000))
+    execution = Execution("cpu", "float32", False, False, strategy, 1, 1, "")
     fields: dict[str, Any] = {
         "run": new_run_id(experiment),
         "experiment": experiment,
@@ -122,3 +124,27 @@ def finished_run(results_dir: Path, rows: int = 4, **options: Any) -> RunDir:
         finish_block(run, block.index, rows)
     seal(run)
     return run
+
+
+def small_run(results_dir: Path, *, config: Mapping[str, Any] | None = None, **options: Any) -> RunDir:
+    """Return a run of the small experiment (``xfw.testing.small``), none of whose blocks has started."""
+    from xfw.testing import small
+
+    manifest = make_manifest(experiment="small", config=dict(config or {}), **options)
+    return create_run(results_dir, manifest, small.records(small.Config()))
+
+
+def metrics_of(run: RunDir) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
+    """Return the sealed metrics and arrays as bytes, without ``wall_time``, which a resume need not repeat."""
+    found = {}
+
+    def visit(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and not name.endswith("/wall_time"):
+            values = item[()]
+            found[name] = (str(values.dtype), values.shape, values.tobytes())
+
+    with h5py.File(run.run_file, "r") as file:
+        for group in ("metrics", "arrays", "ragged"):
+            if group in file:
+                file[group].visititems(lambda name, item, group=group: visit(f"{group}/{name}", item))
+    return found
