@@ -19,6 +19,7 @@ class Fake:
 
     def __init__(self, configs: Sequence[Config], scores: Sequence[Sequence[int]] = ()) -> None:
         self.configs, self.size, self.members = list(configs), len(configs), list(configs)
+        self.dtype = torch.float32
         self.device, self.epoch, self.first_epoch, self.epochs, self.conditions = "cpu", 0, 0, 3, 1
         networks = [model.build(config) for config in configs]
         names = [name for name, _ in networks[0].named_parameters()]
@@ -58,7 +59,7 @@ class Fake:
         for lane, name, index in entries:
             self.parameters[name][lane][index] = 0.0
 
-    def evaluate(self, dataset: str, snapshot: str | None = None) -> dict[str, torch.Tensor]:
+    def evaluate(self, dataset: str) -> dict[str, torch.Tensor]:
         return {"correct": self.scores.pop(0)}
 
     def record(self, stream: str, **values: Any) -> None:
@@ -69,9 +70,6 @@ class Fake:
 
     def generator(self, lane: int, purpose: str, counter: int) -> np.random.Generator:
         return np.random.default_rng([lane, counter])
-
-    def elapsed(self) -> float:
-        return 1.0
 
     def warn(self, text: str) -> None:
         self.warnings.append(text)

@@ -19,6 +19,7 @@ EPOCH = Stream(
     coordinate="epoch",
     first=1,
     variables=(
+        Variable("epoch", "int64", "loop, counted over all runs of the network", "loops"),
         Variable("val_correct", "int64", "correct validation images of the trained copy", "images"),
         Variable("lkg_correct", "int64", "correct validation images of the best network", "images"),
         Variable("accepted", "bool", "the copy was strictly better and became the best network"),

@@ -50,7 +50,7 @@ def _start_from_run(block: Block, source: Sequence[TrialSource]) -> None:
         block.load_snapshot(LKG, lane, weights.stored(each, block.configs[lane]))
     stored = [int(each.last("epoch")["lkg_correct"]) for each in source]
     _score_loaded(block, done.pop(), [int(each.arrays["bounty_loop"]) for each in source])
-    measured = block.values["lkg_correct"].tolist()[: len(stored)]
+    measured = block.values["lkg_correct"].tolist()
     if measured != stored:
         block.warn(f"stored best scores {stored} are now measured as {measured}")
 
@@ -65,8 +65,7 @@ def _start_from_file(block: Block) -> None:
 
 def _score_loaded(block: Block, loops_done: int, bounty_loops: Sequence[int]) -> None:
     block.first_epoch = loops_done
-    padded = [*bounty_loops, *([0] * (block.size - len(bounty_loops)))]
-    block.values["bounty_loop"] = torch.tensor(padded, dtype=torch.int64, device=block.device)
+    block.values["bounty_loop"] = torch.tensor(bounty_loops, dtype=torch.int64, device=block.device)
     block.restore(LKG)
     block.values["lkg_correct"] = _correct(block, "validation")
 
@@ -111,6 +110,7 @@ def select(block: Block, metrics: Mapping[str, torch.Tensor]) -> None:
     block.values["bounty_loop"] = torch.where(accepted_T, loop_T, block.values["bounty_loop"])
     block.record(
         "epoch",
+        epoch=loop_T,
         val_correct=correct_T,
         lkg_correct=block.values["lkg_correct"],
         accepted=accepted_T,
@@ -129,9 +129,9 @@ def finish(block: Block) -> None:
     block.array("loops_done", _integers(block, block.first_epoch + block.epochs))
     parameters = sum(each.parameters for each in block.configs[0].maps)
     block.array("parameters", _integers(block, parameters))
-    labels = block.data["validation"].tensors[1]
-    block.array("n_val", _integers(block, len(labels)))
-    majority = 100.0 * torch.bincount(labels).max().double() / len(labels)
+    labels_N = block.data["validation"].tensors[1]
+    block.array("n_val", _integers(block, len(labels_N)))
+    majority = 100.0 * torch.bincount(labels_N.cpu()).max().double() / len(labels_N)
     block.array("z_val", majority.expand(block.size))
     if _keeps_weights(block):
         for name, values in block.parameters.items():
@@ -139,8 +139,13 @@ def finish(block: Block) -> None:
 
 
 def _keeps_weights(block: Block) -> bool:
+    """Return whether run.h5 gets the best networks; in float64 runs by default only the exact state.h5 has them."""
     asked = block.configs[0].keep_weights
-    return bool(block.conditions == 1) if asked is None else asked
+    if asked is None:
+        return bool(block.conditions == 1 and block.dtype == torch.float32)
+    if asked and block.dtype != torch.float32:
+        block.warn("keep_weights: run.h5 holds the best networks rounded to float32")
+    return asked
 
 
 def _correct(block: Block, dataset: str) -> torch.Tensor:
