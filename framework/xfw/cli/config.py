@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from xfw.cli.options import json_option
 from xfw.cli.printing import print_json, print_table
 from xfw.cli.subject import find_subject
 from xfw.config.resolve import Resolved, resolve
@@ -23,7 +24,7 @@ __all__ = ["config"]
 @click.argument("name")
 @click.option("--preset", metavar="NAME", help="Named configuration; by default 'quick'.")
 @click.option("-s", "--set", "overrides", metavar="KEY=VALUE", multiple=True, help="Set a key, as in `xfw run`.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def config(name: str, preset: str | None, overrides: Sequence[str], as_json: bool) -> None:
     """Show every key of the experiment or named run NAME: value, origin, default, unit, meaning."""
     subject = find_subject(name, Path.cwd())

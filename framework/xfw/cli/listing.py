@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from xfw.cli.options import json_option
 from xfw.cli.printing import print_json, print_table
 from xfw.plugins.discovery import allowed, discover, find
 from xfw.plugins.registry import Loaded, PluginInfo, probe
@@ -17,7 +18,7 @@ __all__ = ["doctor", "list_plugins"]
 @click.command("list-plugins")
 @click.option("--hooks", is_flag=True, help="Import the plugins; show their hooks and import times.")
 @click.option("--strict", is_flag=True, help="Import the plugins; exit with 1 if any of them is not in order.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def list_plugins(hooks: bool, strict: bool, as_json: bool) -> int:
     """List the installed plugins: name, version, kind, state, summary.
 

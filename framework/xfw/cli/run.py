@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
+from xfw.cli.options import json_option, results_dir_option
 from xfw.cli.printing import print_json, print_table
 from xfw.cli.subject import Subject, find_subject
 from xfw.config.resolve import Resolved, SourceConfig, resolve
@@ -108,9 +109,7 @@ class Options:
 @click.option("--seed", type=click.IntRange(0, LARGEST_SEED), help="Seed of the run; drawn and printed if not given.")
 @click.option("--from", "source", metavar="RUN", help="Start from what another run stored.")
 @click.option("--data-dir", metavar="DIR", help="Folder of data sets; nothing is downloaded then.")
-@click.option(
-    "--results-dir", type=click.Path(path_type=Path), default=Path("results"), show_default=True, help="Where runs go."
-)
+@results_dir_option
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 @click.option("--dtype", type=click.Choice(("float32", "float64")), help="Precision.  [default: float32]")
 @click.option("--allow-tf32", is_flag=True, help="Let CUDA multiply in TF32.")
@@ -123,7 +122,7 @@ class Options:
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @click.option("--debug", is_flag=True, help="Print tracebacks of expected errors too.")
 @click.option("--quiet", is_flag=True, help="Print failures and the result only.")
-@click.option("--json", "as_json", is_flag=True, help="Print the plan or the result as JSON.")
+@json_option
 def run(**given: Any) -> int:
     """Run trials of NAME: an experiment, or a named run of experiments.toml."""
     options = Options(**given)
