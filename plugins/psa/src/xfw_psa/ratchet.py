@@ -140,7 +140,7 @@ def finish(block: Block) -> None:
 
 def _keeps_weights(block: Block) -> bool:
     """Return whether run.h5 gets the best networks; in float64 runs by default only the exact state.h5 has them."""
-    asked = block.configs[0].keep_weights
+    asked: bool | None = block.configs[0].keep_weights
     if asked is None:
         return bool(block.conditions == 1 and block.dtype == torch.float32)
     if asked and block.dtype != torch.float32:
