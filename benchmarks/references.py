@@ -79,7 +79,8 @@ def graph_loop(model: torch.nn.Module, data: Dataset, device: torch.device) -> C
     with torch.cuda.graph(graph):
         step()
 
-    def run(steps: int) -> None:
+    def run(steps: int, kept: Callable[[], None] = step) -> None:
+        # `kept` holds the tensors that the graph reads.
         for _ in range(steps):
             graph.replay()
 

@@ -102,8 +102,15 @@ class Block:
         """Set entries of parameters, each given as (lane, parameter name, index), in one operation."""
         flat = [self._flat_positions(lane, name, index) for lane, name, index in entries]
         if flat:
-            positions = torch.from_numpy(np.concatenate(flat)).to(self.device)
+            positions = self.tensor(np.concatenate(flat))
             self.trainer.network.arena_TP.view(-1).index_fill_(0, positions, value)
+
+    def tensor(self, values: Any) -> torch.Tensor:
+        """Return host numbers as a tensor on the device, without waiting for the device."""
+        host = torch.as_tensor(values)
+        if self.device.type == "cuda":
+            return host.pin_memory().to(self.device, non_blocking=True)
+        return host.to(self.device)
 
     def reset_optimizer(self, where: torch.Tensor | None = None) -> None:
         """Forget the optimizer's moments and step counters."""

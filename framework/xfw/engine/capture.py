@@ -46,8 +46,8 @@ class Captured:
         with torch.cuda.stream(side):
             for _ in range(WARM_UPS):
                 function()
+                restore()
         torch.cuda.current_stream().wait_stream(side)
-        restore()
         graph = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):

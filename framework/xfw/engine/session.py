@@ -176,10 +176,11 @@ class Session:
         block.first_epoch = self.position["first_epoch"]
         self._meters = {name: array for name, array in saved.items() if name.startswith("epoch/")}
 
-    def _state(self) -> dict[str, np.ndarray]:
+    def _state(self, *, final: bool) -> dict[str, np.ndarray]:
+        """Return everything that a resume needs; at the end, what a later run may start from."""
         network, block = self.trainer.network, self.block
         tensors: dict[str, torch.Tensor] = {"parameters": network.arena_TP}
-        if self.trainer.optimizer is not None:
+        if self.trainer.optimizer is not None and not final:
             tensors |= {f"optimizer/{name}": value for name, value in self.trainer.optimizer.state.items()}
         tensors |= {f"buffers/{name}": value for name, value in network.buffers.items()}
         tensors |= {f"snapshots/{name}": value for name, value in block.snapshots.items()}
@@ -200,7 +201,7 @@ class Session:
             Commit(
                 records=records,
                 arrays=arrays,
-                state=self._state(),
+                state=self._state(final=final),
                 position=dict(self.position),
                 layout=layout,
                 status=status or ["running"] * len(self.plan.members),

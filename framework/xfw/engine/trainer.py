@@ -150,7 +150,9 @@ class Trainer:
         if self.device.type != "cuda":
             return self._evaluate(name)
         if name not in self._totals:
+            # The first evaluation runs eagerly: a capture pays from the second on.
             self._totals[name] = self._evaluate(name)
+            return {key: value.clone() for key, value in self._totals[name].items()}
         totals = self._totals[name]
 
         def into_totals() -> None:

@@ -82,7 +82,7 @@ def damage(block: Block) -> None:
     block.assign(entries)
     for name, field in (("ablated_layer", "layer"), ("ablated_unit", "unit")):
         numbers = [-1 if target is None else getattr(target, field) for target in drawn]
-        block.values[name] = torch.tensor(numbers, dtype=torch.int64, device=block.device)
+        block.values[name] = block.tensor(numbers)
 
 
 def targets(block: Block) -> list[ablation.Target | None]:
