@@ -40,18 +40,21 @@ def shown_keys(experiment: Experiment) -> list[Key]:
     return [key for key in schema_of(experiment.config_class).keys.values() if not key.info.hidden]
 
 
-def values_of(resolved: Resolved, path: str) -> list[Any]:
-    """Return the distinct values that a key has over the conditions."""
-    found: list[Any] = []
-    for one in resolved.configs:
-        value = flatten(unstructure(one)).get(path)
-        if value not in found:
-            found.append(value)
+def values_of(resolved: Resolved) -> dict[str, list[Any]]:
+    """Return the distinct values of every key over the conditions."""
+    flat_each = [flatten(unstructure(one)) for one in resolved.configs]
+    found: dict[str, list[Any]] = {}
+    for path in resolved.provenance:
+        values = found.setdefault(path, [])
+        for flat in flat_each:
+            if flat.get(path) not in values:
+                values.append(flat.get(path))
     return found
 
 
 def as_data(experiment: Experiment, resolved: Resolved) -> dict[str, Any]:
     """Return a resolved configuration as JSON holds it."""
+    values = values_of(resolved)
     return {
         "schema": 1,
         "experiment": experiment.name,
@@ -64,15 +67,15 @@ def as_data(experiment: Experiment, resolved: Resolved) -> dict[str, Any]:
         "trials": resolved.trials,
         "conditions": len(resolved.conditions),
         "config_hash": resolved.config_hash,
-        "keys": [key_data(key, resolved) for key in shown_keys(experiment)],
+        "keys": [key_data(key, values[key.path], resolved) for key in shown_keys(experiment)],
     }
 
 
-def key_data(key: Key, resolved: Resolved) -> dict[str, Any]:
+def key_data(key: Key, values: list[Any], resolved: Resolved) -> dict[str, Any]:
     """Return one key as JSON holds it."""
     return {
         "key": key.path,
-        "values": values_of(resolved, key.path),
+        "values": values,
         "origin": resolved.provenance[key.path],
         "default": None if key.required else key.default,
         "required": key.required,
@@ -93,8 +96,9 @@ def print_config(experiment: Experiment, resolved: Resolved) -> None:
     preset = f", preset {resolved.preset}" if resolved.preset else ""
     table = Table("key", "value", "origin", "default", "expected", "meaning")
     table.title = f"{experiment.name} {experiment.version}{preset}"
+    values = values_of(resolved)
     for key in shown_keys(experiment):
-        value = ", ".join(show(each) for each in values_of(resolved, key.path))
+        value = ", ".join(show(each) for each in values[key.path])
         default = "required" if key.required else show(key.default)
         table.add_row(key.path, value, resolved.provenance[key.path], default, key.expected(), key.info.help)
     print_table(table)
