@@ -44,6 +44,12 @@ def main(run_dir: Path | str, block: int, *, allow_version_change: bool = False,
     ``stop`` is given where the caller handles the signals; else SIGTERM and SIGINT commit and stop.
     """
     run = RunDir(Path(run_dir).absolute())
+    with on_signals(Stop()) if stop is None else nullcontext(stop) as asked:
+        return claimed(run, block, asked, allow_version_change=allow_version_change)
+
+
+def claimed(run: RunDir, block: int, stop: Stop, *, allow_version_change: bool) -> int:
+    """Claim a block that is not done yet and run it, or say why not; return the exit code."""
     try:
         plan = block_plan(run.manifest, block)
         if claims.block_state(run.block_dir(block)).state == claims.DONE:
@@ -56,9 +62,7 @@ def main(run_dir: Path | str, block: int, *, allow_version_change: bool = False,
     if claim is None:
         owner = claims.block_state(run.block_dir(block)).owner
         return refuse(f"block {block} of run {run.id} is being run by {owner}")
-    with on_signals(Stop()) if stop is None else nullcontext(stop) as asked:
-        end = attempt(run, plan, experiment, claim, asked)
-    return CODES[end.state]
+    return CODES[attempt(run, plan, experiment, claim, stop).state]
 
 
 def block_plan(manifest: Manifest, block: int) -> BlockPlan:

@@ -68,10 +68,10 @@ class LocalExecutor:
 
     def _state(self, handle: str) -> JobState:
         process = self._processes.get(handle)
-        if process is not None:
-            code = process.exitcode
-            return JobState(State.RUNNING) if code is None else JobState(State.EXITED, code)
-        return JobState(State.RUNNING if is_running(handle) else State.LOST)
+        code = process.exitcode if process is not None else None
+        if is_running(handle) or (process is not None and code is None):
+            return JobState(State.RUNNING)  # whatever the code: a fork server that was killed reports 255
+        return JobState(State.LOST) if process is None else JobState(State.EXITED, code)
 
     def cancel(self, handles: Sequence[str], *, kill: bool = False) -> None:
         """Send SIGTERM, or SIGKILL with ``kill``."""
