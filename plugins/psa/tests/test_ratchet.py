@@ -71,6 +71,9 @@ class Fake:
     def generator(self, lane: int, purpose: str, counter: int) -> np.random.Generator:
         return np.random.default_rng([lane, counter])
 
+    def tensor(self, values: Sequence[Any]) -> torch.Tensor:
+        return torch.tensor(values)
+
     def warn(self, text: str) -> None:
         self.warnings.append(text)
 
