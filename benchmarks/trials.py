@@ -64,15 +64,19 @@ def session(arch: str, trials: int, args: argparse.Namespace, committer: Any, *,
     resolved = resolve(experiment, preset=None, overrides=overrides)
     members = tuple(Member(0, t, f"{seeds.trial_key(1, t, {}):016x}") for t in range(trials))
     plan = BlockPlan(0, members, trials, strategy, 0, 0)
-    execution = Execution(args.device, "float32", args.allow_tf32, False, strategy, 1, 1, args.data_dir or "")
+    execution = Execution(args.device, "float32", args.allow_tf32, strategy, 1, 1, args.data_dir or "")
     manifest = Manifest(
         run="benchmark", experiment="psa", preset="quick", stage="train", created="", command=(), seed=1,
         config=resolved.common, config_hash="", provenance=resolved.provenance, axes=resolved.axes,
         conditions=resolved.conditions, blocks=(plan,), execution=execution, versions={},
     )  # fmt: skip
-    made = Session(manifest, plan, experiment, committer, Running(), lambda text: None)
+    made = Session(manifest, plan, experiment, committer, Running(), print_nothing)
     made.start(None)
     return made
+
+
+def print_nothing(text: str) -> None:
+    """Drop the block's log."""
 
 
 def stepper(made: Session) -> Callable[[int], None]:
@@ -142,7 +146,8 @@ def whole_run(arch: str, trials: int, args: argparse.Namespace, strategy: str) -
 def on_cuda(arch: str, args: argparse.Namespace) -> dict[str, Any]:
     device = torch.device(args.device)
     data = load_experiment("psa").hooks.load_data(
-        config=session(arch, 1, args, NoCommits(), strategy="serial", loops=1).configs[0], sources=Sources(args.data_dir)
+        config=session(arch, 1, args, NoCommits(), strategy="serial", loops=1).configs[0],
+        sources=Sources(args.data_dir),
     )["train"]
 
     def model() -> torch.nn.Module:

@@ -76,7 +76,7 @@ def manifest_of(resolved: Any) -> Manifest:
         axes=resolved.axes,
         conditions=resolved.conditions,
         blocks=(),
-        execution=Execution("cpu", "float32", False, False, "auto", 1, 1, ""),
+        execution=Execution("cpu", "float32", False, "auto", 1, 1, ""),
         versions={},
     )
 

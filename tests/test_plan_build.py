@@ -47,7 +47,7 @@ def demo(**hooks: Any) -> Experiment:
 
 
 def execution(**changes: Any) -> Execution:
-    return attrs.evolve(Execution("cpu", "float32", False, False, "auto", 1, 2, ""), **changes)
+    return attrs.evolve(Execution("cpu", "float32", False, "auto", 1, 2, ""), **changes)
 
 
 def planned(*overrides: str, experiment: Experiment | None = None, **changes: Any) -> Plan:

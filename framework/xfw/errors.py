@@ -42,7 +42,7 @@ class Problem:
         return f"{text}\n    {self.hint}" if self.hint else text
 
 
-class WrongInput(UserError):
+class WrongInput(UserError):  # noqa: N818
     """Collect every problem of an input and report them together, one line each."""
 
     exit_code = 2

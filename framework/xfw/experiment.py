@@ -33,7 +33,7 @@ __all__ = [
 
 @attrs.frozen
 class Preset:
-    """Name a configuration: values by key path (a list of values written as a string sweeps) and a default number of trials."""
+    """Name a configuration: values by key path (text with commas sweeps), and a default number of trials."""
 
     values: Mapping[str, Any]
     help: str
@@ -178,7 +178,7 @@ class Analyzer:
     run: Callable[[Results | None, Any, Output], None]
     options: type | None = None
     needs_run: bool = True
-    available: Callable[[Results], str] = lambda results: ""
+    available: Callable[[Results], str] = lambda _results: ""
 
 
 def names(items: Sequence[Any]) -> list[str]:

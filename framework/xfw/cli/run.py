@@ -33,7 +33,7 @@ OTHER_NAMES = {
     "out-dir": "--results-dir",
 }
 """Options of other projects' trainers that `run` has under its own name."""
-STRATEGIES = ("auto", "serial", "pool", "stack", "streams")
+STRATEGIES = ("auto", "serial", "pool", "stack", "streams", "tune")
 LARGEST_SEED = 2**63 - 1
 
 
@@ -88,7 +88,6 @@ class Options:
     device: str
     dtype: str | None
     allow_tf32: bool
-    compile: bool
     strategy: str | None
     block_size: int | None
     jobs: int | None
@@ -113,7 +112,6 @@ class Options:
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 @click.option("--dtype", type=click.Choice(("float32", "float64")), help="Precision.  [default: float32]")
 @click.option("--allow-tf32", is_flag=True, help="Let CUDA multiply in TF32.")
-@click.option("--compile", is_flag=True, help="Compile the step too (15 to 60 s of set-up).")
 @click.option("--strategy", type=click.Choice(STRATEGIES), help="How a block trains.  [default: auto]")
 @click.option("--block-size", type=click.IntRange(min=1), help="Trials of a block.")
 @click.option("--jobs", type=click.IntRange(min=0), help="Blocks at once; 0: in this process.  [default: cores, GPUs]")
@@ -195,7 +193,6 @@ def execution_of(options: Options, earlier: Manifest | None) -> Execution:
         device=device,
         dtype=dtype,
         allow_tf32=options.allow_tf32,
-        compile=options.compile,
         strategy=options.strategy or (earlier.execution.strategy if earlier is not None else "auto"),
         threads=options.threads,
         jobs=default_jobs(device) if options.jobs is None else options.jobs,

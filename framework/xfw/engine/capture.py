@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from typing import Any
 
 import torch
 
@@ -24,7 +25,7 @@ class Captured:
     ) -> None:
         self._device, self._preserve, self._log = device, preserve, log
         self._graphs: dict[Hashable, torch.cuda.CUDAGraph | None] = {}
-        self._pool: tuple[int, int] | None = None
+        self._pool: Any = None
 
     def run(self, key: Hashable, function: Callable[[], None]) -> None:
         """Do what ``function`` does: it reads and writes tensors that keep their addresses."""
@@ -41,7 +42,7 @@ class Captured:
 
     def _capture(self, function: Callable[[], None]) -> torch.cuda.CUDAGraph | None:
         restore = self._preserve()
-        side = torch.cuda.Stream(self._device)
+        side = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(WARM_UPS):

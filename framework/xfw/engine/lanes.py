@@ -46,7 +46,7 @@ class LaneStepper:
             for lane, module in self.modules.items()
         }
         count = min(STREAMS, network.lanes) if streams and network.device.type == "cuda" else 0
-        self._streams = [torch.cuda.Stream(network.device) for _ in range(count)]
+        self._streams = [torch.cuda.Stream(network.device) for _ in range(count)]  # type: ignore[no-untyped-call]
 
     def train(
         self, dataset: Dataset, raw: tuple[torch.Tensor, ...], epoch: torch.Tensor, step: torch.Tensor

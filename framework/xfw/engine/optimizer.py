@@ -1,19 +1,25 @@
-"""Step the trials of a block with ``torch.optim``, each trial's row of the arena as one parameter.
+"""Step the trials of a block, each trial's row of the arena as one parameter.
 
-Elementwise optimizers act on a row exactly as on the tensors that it is made of, and trials with different learning
-rates or decays are different parameter groups. So a trial's bits do not depend on its neighbours' hyper-parameters,
-and the moments of all trials lie in ``[T, P]`` arenas of their own. Axes: T trial, P entry of a trial's row.
+Elementwise optimizers of ``torch.optim`` act on a row exactly as on the tensors that it is made of, and trials with
+different learning rates or decays are different parameter groups. So a trial's bits do not depend on its
+neighbours' hyper-parameters, and the moments of all trials lie in ``[T, P]`` arenas of their own. On CUDA one
+kernel of the same formula takes the place of Adam and AdamW. Axes: T trial, P entry of a trial's row.
 """
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from xfw.errors import UserError
 from xfw.experiment import SGD, Adam, AdamW, Optimizer
+
+if TYPE_CHECKING:
+    from xfw.engine.adam_kernel import AdamKernel
 
 __all__ = ["ArenaOptimizer"]
 
@@ -35,6 +41,7 @@ class ArenaOptimizer:
         for spec, row in zip(specs, rows, strict=True):
             groups.setdefault(spec, []).append(row)
         self.state: dict[str, torch.Tensor] = {}
+        self._arenas = (parameters_TP, gradients_TP)
         fused = device.type in ("cpu", "cuda") and parameters_TP.dtype in (torch.float32, torch.float64)
         self._optimizer = _make(groups, fused=fused, capturable=device.type == "cuda")
         for name in _moments(specs[0]):
@@ -44,10 +51,14 @@ class ArenaOptimizer:
         for lane, row in enumerate(rows):
             own = {name: tensor[lane] for name, tensor in self.state.items()}
             self._optimizer.state[row] = own
+        self._kernel = _kernel(specs, device)
 
     def step(self) -> None:
         """Update all rows from the gradient arena."""
-        self._optimizer.step()
+        if self._kernel is None:
+            self._optimizer.step()
+        else:
+            self._kernel.step(*self._arenas, self.state)
 
     def reset(self, where_T: torch.Tensor | None = None) -> None:
         """Forget moments and step counters, of the marked trials only where a mask is given."""
@@ -56,6 +67,15 @@ class ArenaOptimizer:
                 tensor.zero_()
             else:
                 tensor.masked_fill_(where_T.view(-1, *(1,) * (tensor.dim() - 1)), 0)
+
+
+def _kernel(specs: Sequence[Optimizer], device: torch.device) -> AdamKernel | None:
+    """Return the CUDA kernel for these optimizers, or None where there is none (or no Triton)."""
+    if device.type != "cuda" or isinstance(specs[0], SGD) or importlib.util.find_spec("triton") is None:
+        return None
+    from xfw.engine.adam_kernel import AdamKernel
+
+    return AdamKernel([spec for spec in specs if not isinstance(spec, SGD)], device)
 
 
 def _moments(spec: Optimizer) -> tuple[str, ...]:

@@ -113,7 +113,7 @@ def _transfer(tensors: Sequence[torch.Tensor], device: torch.device) -> list[np.
             words.append(tensor.to(torch.int64).reshape(-1))
     packed = torch.cat(words).cpu()
     arrays = []
-    for tensor, part in zip(tensors, packed.split([tensor.numel() for tensor in tensors]), strict=True):
+    for tensor, part in zip(tensors, torch.split(packed, [tensor.numel() for tensor in tensors]), strict=True):
         typed = part.view(torch.float64) if tensor.is_floating_point() else part
         arrays.append(typed.view(tensor.shape).to(tensor.dtype).numpy())
     return arrays

@@ -7,24 +7,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 
-from xfw.config.resolve import condition_configs
-from xfw.data.sources import Sources
-from xfw.engine.batches import to_device
+from xfw.engine.assembly import assemble, make_trainer
 from xfw.engine.block import Block
-from xfw.engine.lanes import LaneStepper
 from xfw.engine.memory import keep_freed_memory
-from xfw.engine.network import build_network
-from xfw.engine.optimizer import ArenaOptimizer
 from xfw.engine.recorder import Recorder
-from xfw.engine.rng import key_words
-from xfw.engine.step import StepCode
-from xfw.engine.strategy import Stepper, make_stepper
-from xfw.engine.trainer import Trainer
 from xfw.errors import UserError
 from xfw.experiment import Epoch, Records
 from xfw.store.commit import Commit
@@ -87,11 +78,6 @@ def _set_numerics(execution: Execution) -> None:
     keep_freed_memory()
 
 
-def _needs_deterministic_kernels(network: torch.nn.Module) -> bool:
-    """Tell whether a model has layers whose CUDA gradients use atomic additions."""
-    return any(isinstance(m, (torch.nn.modules.conv._ConvNd, torch.nn.Embedding)) for m in network.modules())
-
-
 class Session:
     """A block in the process that trains it: its network, data, trainer and position."""
 
@@ -106,42 +92,13 @@ class Session:
     ) -> None:
         self.hooks, self.committer, self.control, self.log = experiment.hooks, committer, control, log
         self.plan = plan
-        by_condition = condition_configs(manifest, experiment.config_class)
-        idle = max(0, plan.width - len(plan.members))
-        lanes = [*plan.members, *([plan.members[0]] * idle)]
-        self.configs = [by_condition[member.condition] for member in lanes]
-        device = torch.device(manifest.execution.device)
-        dtype = getattr(torch, manifest.execution.dtype)
-        keys = [int(member.key, 16) for member in lanes]
-        network = build_network(lambda lane: self.hooks.build_model(config=self.configs[lane]), keys, device, dtype)
-        if device.type == "cuda" and _needs_deterministic_kernels(network.template):
-            torch.use_deterministic_algorithms(True, warn_only=True)
-            torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-        loaded = self.hooks.load_data(config=self.configs[0], sources=Sources(manifest.execution.data_dir or None))
-        datasets = {name: to_device(dataset, device) for name, dataset in loaded.items()}
-        self.epochs: list[Epoch] = list(self.hooks.epochs(config=self.configs[0]))
-        optimizers = [self.hooks.optimizer(config=config) for config in self.configs]
-        optimizer = None
-        if optimizers[0] is not None:
-            optimizer = ArenaOptimizer(optimizers, network.arena_TP, network.gradients_TP)
-        code = StepCode(_train_step(self.hooks), _evaluate_step(self.hooks))
-        words = key_words(keys, device)
-
-        def trainer_with(stepper: Stepper) -> Trainer:
-            return Trainer(network, stepper, optimizer, datasets, log)
-
-        def rehearse(stepper: Stepper) -> float:
-            ends = sorted({0, network.lanes - 1})
-            single = LaneStepper(network, code, words, streams=False, lanes=ends)
-            return _difference(trainer_with(stepper), trainer_with(single), self.epochs[0], ends)
-
-        self.stepper = make_stepper(plan.strategy, network, code, words, rehearse, log)
-        self.trainer = trainer_with(self.stepper)
-        declared: Records = self.hooks.records(config=self.configs[0])
-        self.declared = declared
-        self.recorder = Recorder(declared, len(plan.members), device)
+        parts = assemble(manifest, plan, experiment)
+        self.configs, self.epochs = parts.configs, parts.epochs
+        self.trainer = make_trainer(parts, plan.strategy, log)
+        self.declared: Records = self.hooks.records(config=self.configs[0])
+        self.recorder = Recorder(self.declared, len(plan.members), parts.network.device)
         conditions = len(manifest.conditions)
-        self.block = Block(lanes, self.configs, conditions, self.trainer, self.recorder, log)
+        self.block = Block(parts.lanes, self.configs, conditions, self.trainer, self.recorder, log)
         self.block.epochs = len(self.epochs)
         self.position = {"epoch": 0, "step": 0, "first_epoch": 0}
         self._meters: dict[str, np.ndarray] = {}
@@ -169,9 +126,9 @@ class Session:
             elif kind == "buffers":
                 _fill(network.buffers[rest], array, name)
             elif kind == "snapshots":
-                block.snapshots[rest] = torch.as_tensor(array).to(block.device)
+                block.snapshots[rest] = torch.tensor(array, device=block.device)
             elif kind == "values":
-                block.values[rest] = torch.as_tensor(array).to(block.device)
+                block.values[rest] = torch.tensor(array, device=block.device)
         self.position = dict(restored.position)
         block.first_epoch = self.position["first_epoch"]
         self._meters = {name: array for name, array in saved.items() if name.startswith("epoch/")}
@@ -195,7 +152,7 @@ class Session:
             "parameters": self.trainer.network.layout.describe(),
             "width": self.plan.width,
             "strategy": self.plan.strategy,
-            "lowering": self.stepper.lowering,
+            "lowering": self.trainer.stepper.lowering,
         }
         self.committer.commit(
             Commit(
@@ -292,47 +249,6 @@ class Session:
 
 def _steps(epoch: Epoch, lengths: Mapping[str, int]) -> int:
     return epoch.steps if epoch.steps is not None else -(-lengths[epoch.dataset] // epoch.batch_size)
-
-
-def _train_step(hooks: Any) -> Callable[..., Any]:
-    """Return the plugin's own ``train_step``: called through pluggy it would cost microseconds every step."""
-    function, names = _implementation(hooks.train_step)
-    if "rng" in names:
-        return lambda model, batch, rng: function(model=model, batch=batch, rng=rng)
-    return lambda model, batch, rng: function(model=model, batch=batch)
-
-
-def _evaluate_step(hooks: Any) -> Callable[..., Any]:
-    if not hooks.evaluate_step.get_hookimpls():
-        def missing(model: Any, batch: Any) -> Mapping[str, torch.Tensor]:
-            raise UserError("block.evaluate was called, but the experiment has no evaluate_step")
-
-        return missing
-    function, _ = _implementation(hooks.evaluate_step)
-    return lambda model, batch: function(model=model, batch=batch)
-
-
-def _implementation(caller: Any) -> tuple[Callable[..., Any], frozenset[str]]:
-    implementation = caller.get_hookimpls()[-1]
-    return implementation.function, frozenset(implementation.argnames)
-
-
-def _difference(candidate: Trainer, reference: Trainer, epoch: Epoch, lanes: Sequence[int]) -> float:
-    """Return the largest relative difference of one step's loss, gradients and in-place changes, over ``lanes``."""
-    network = candidate.network
-    undo = candidate.preserve()
-
-    def rows_of(trainer: Trainer) -> tuple[torch.Tensor, torch.Tensor]:
-        loss_T = trainer.gradients(epoch).get("loss", torch.zeros(network.lanes, device=network.device))
-        rows = torch.cat([network.gradients_TP, network.arena_TP], 1)[lanes]
-        undo()
-        network.gradients_TP.zero_()
-        return (loss_T if len(loss_T) == len(lanes) else loss_T[lanes]), rows
-
-    found_loss, found = rows_of(candidate)
-    loss, rows = rows_of(reference)
-    worst = ((found - rows).norm(dim=1) / rows.norm(dim=1).clamp_min(1e-30)).max()
-    return float(torch.maximum(worst, ((found_loss - loss).abs() / loss.abs().clamp_min(1e-6)).max()))
 
 
 def _fill(target: torch.Tensor, array: np.ndarray, name: str) -> None:

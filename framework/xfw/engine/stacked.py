@@ -72,8 +72,8 @@ class StackedStepper:
             if child in network.dropouts(self._module):
                 site = network.template.get_submodule(name)
                 self._rates[name] = (site.threshold, site.scale)
-                child.holder = self._holder  # type: ignore[assignment]
-                child.active = site.active  # type: ignore[assignment]
+                child.holder = self._holder
+                child.active = site.active
 
     def train(
         self, dataset: Dataset, raw: tuple[torch.Tensor, ...], epoch: torch.Tensor, step: torch.Tensor
@@ -154,7 +154,7 @@ class TwinStepper(StackedStepper):
 
         results = vmap(lane)(self._lanes_T, self.words_T2, *batch)
         if "loss" in results:
-            results["loss"].sum().backward()
+            torch.autograd.backward(results["loss"].sum())
         return {name: value.detach() for name, value in results.items()}
 
     def _evaluate_all(self, batch: tuple[torch.Tensor, ...]) -> dict[str, torch.Tensor]:

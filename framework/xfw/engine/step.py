@@ -10,7 +10,7 @@ import torch
 
 from xfw.errors import UserError
 
-__all__ = ["StepCode", "split_output"]
+__all__ = ["StepCode", "split_output", "step_code"]
 
 
 @attrs.frozen
@@ -33,3 +33,32 @@ def split_output(output: Any) -> dict[str, torch.Tensor]:
         f"train_step returned a {type(output).__name__}",
         hint="expected the loss, (loss, metrics) or, for an update without gradients, a mapping of metrics",
     )
+
+
+def step_code(hooks: Any) -> StepCode:
+    """Return the plugin's own functions: called through pluggy they would cost microseconds every step."""
+    return StepCode(_train_step(hooks), _evaluate_step(hooks))
+
+
+def _train_step(hooks: Any) -> Callable[..., Any]:
+    """Return the plugin's own ``train_step``: called through pluggy it would cost microseconds every step."""
+    function, names = _implementation(hooks.train_step)
+    if "rng" in names:
+        return lambda model, batch, rng: function(model=model, batch=batch, rng=rng)
+    return lambda model, batch, _rng: function(model=model, batch=batch)
+
+
+def _evaluate_step(hooks: Any) -> Callable[..., Any]:
+    if not hooks.evaluate_step.get_hookimpls():
+
+        def missing(_model: Any, _batch: Any) -> Mapping[str, torch.Tensor]:
+            raise UserError("block.evaluate was called, but the experiment has no evaluate_step")
+
+        return missing
+    function, _ = _implementation(hooks.evaluate_step)
+    return lambda model, batch: function(model=model, batch=batch)
+
+
+def _implementation(caller: Any) -> tuple[Callable[..., Any], frozenset[str]]:
+    implementation = caller.get_hookimpls()[-1]
+    return implementation.function, frozenset(implementation.argnames)

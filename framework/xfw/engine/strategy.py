@@ -17,9 +17,12 @@ from xfw.engine.step import StepCode
 from xfw.engine.twin import NotTwinned, refusal
 from xfw.errors import UserError, did_you_mean
 
-__all__ = ["STRATEGIES", "choose", "make_stepper"]
+__all__ = ["STRATEGIES", "TUNE", "Stepper", "choose", "make_stepper"]
 
 STRATEGIES = ("serial", "pool", "stack", "streams")
+
+TUNE = "tune"
+"""Asks for the fastest strategy by the clock; until that is known, the rule's choice stands in the plan."""
 
 NARROW = 128
 """Widest hidden map for which stacking pays on a CPU; wider products already fill a core (docs/performance.md)."""
@@ -29,9 +32,9 @@ Stepper = StackedStepper | LaneStepper
 
 def choose(model: nn.Module, device: str, requested: str = "auto") -> str:
     """Return the strategy for one trial's model on a device (``cpu``, ``cuda``, ``cuda:1``, ``mps``)."""
-    if requested != "auto":
+    if requested not in ("auto", TUNE):
         if requested not in STRATEGIES:
-            hint = did_you_mean(requested, STRATEGIES)
+            hint = did_you_mean(requested, (*STRATEGIES, TUNE))
             raise UserError(f"--strategy: unknown strategy '{requested}'", hint=hint, exit_code=2)
         return requested
     linear_only = not refusal(_keyed(model))

@@ -165,7 +165,7 @@ class Trainer:
     def _evaluate(self, name: str) -> dict[str, torch.Tensor]:
         dataset = self.datasets[name]
         totals: dict[str, torch.Tensor] = {}
-        for chunk in torch.arange(len(dataset), device=self.device).split(self._chunk()):
+        for chunk in torch.split(torch.arange(len(dataset), device=self.device), self._chunk()):
             for key, value in self.stepper.evaluate(dataset, gather(dataset, chunk)).items():
                 totals[key] = value.clone() if key not in totals else totals[key] + value
         return totals

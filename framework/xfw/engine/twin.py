@@ -40,9 +40,7 @@ def refusal(model: nn.Module) -> str:
             for parameter in module._parameters.values():
                 if parameter is not None and seen.setdefault(id(parameter), name) != name:
                     return f"'{name}' shares a parameter with '{seen[id(parameter)]}'"
-        elif own:
-            return f"layer '{name}' ({type(module).__name__}) has no stacked twin"
-        elif not list(module.children()) and not isinstance(module, (*ELEMENTWISE, nn.Flatten)):
+        elif own or (not list(module.children()) and not isinstance(module, (*ELEMENTWISE, nn.Flatten))):
             return f"layer '{name}' ({type(module).__name__}) has no stacked twin"
     return ""
 
@@ -51,7 +49,7 @@ class _Affine(torch.autograd.Function):
     """W x + b for a stack of maps; the backward pass writes the weight gradients where the optimizer reads them."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,
         x_TBI: torch.Tensor,
         weight_TOI: torch.Tensor,
@@ -65,7 +63,7 @@ class _Affine(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_TBO: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad_TBO: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x_TBI, weight_TOI = ctx.saved_tensors
         grad_weight_TOI, grad_bias_TO = ctx.targets
         grad_TOB = grad_TBO.transpose(1, 2)
@@ -114,7 +112,7 @@ class TwinLinear(nn.Module):
             return _affine(x, self.weight_TOI, self.bias_TO)
         if x.dim() == 2:
             x = x.expand(self.weight_TOI.shape[0], *x.shape)
-        y: torch.Tensor = _Affine.apply(x, self.weight_TOI, self.bias_TO, self.grad_weight_TOI, self.grad_bias_TO)  # type: ignore[no-untyped-call]
+        y: torch.Tensor = _Affine.apply(x, self.weight_TOI, self.bias_TO, self.grad_weight_TOI, self.grad_bias_TO)
         return y
 
 
@@ -129,7 +127,7 @@ class _Call(torch.autograd.Function):
     """Leave ``vmap`` for the duration of the model: its batching rule runs the twin on the stacked tensors."""
 
     @staticmethod
-    def forward(lane: torch.Tensor, twin: Twin, *args: torch.Tensor) -> Any:
+    def forward(_lane: torch.Tensor, _twin: Twin, *_args: torch.Tensor) -> Any:
         raise NotTwinned("the model was called outside the block's step")
 
     @staticmethod
@@ -137,7 +135,7 @@ class _Call(torch.autograd.Function):
         """Nothing to save: differentiation happens inside the twin."""
 
     @staticmethod
-    def vmap(info: Any, in_dims: Any, lane: torch.Tensor, twin: Twin, *args: torch.Tensor) -> Any:
+    def vmap(_info: Any, in_dims: Any, _lane: torch.Tensor, twin: Twin, *args: torch.Tensor) -> Any:
         moved = [arg if dim is None else arg.movedim(dim, 0) for arg, dim in zip(args, in_dims[2:], strict=True)]
         output = twin.module(*moved)
         if isinstance(output, torch.Tensor):
@@ -164,7 +162,9 @@ class Twin:
             replacement: nn.Module
             if isinstance(child, nn.Linear):
                 weight, bias = f"{name}.weight".lstrip("."), f"{name}.bias".lstrip(".")
-                replacement = TwinLinear(parameters[weight], parameters.get(bias), gradients[weight], gradients.get(bias))
+                replacement = TwinLinear(
+                    parameters[weight], parameters.get(bias), gradients[weight], gradients.get(bias)
+                )
             elif isinstance(child, nn.Flatten):
                 replacement = _shift_flatten(child)
             elif isinstance(child, KeyedDropout):
@@ -197,7 +197,7 @@ class _LaneModel:
         self._twin, self._lane = twin, lane
 
     def __call__(self, *args: torch.Tensor) -> Any:
-        return _Call.apply(self._lane, self._twin, *args)  # type: ignore[no-untyped-call]
+        return _Call.apply(self._lane, self._twin, *args)
 
     def __getattr__(self, name: str) -> Any:
         raise NotTwinned(f"train_step reads model.{name}")

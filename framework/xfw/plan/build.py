@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 
 from xfw.config.identity import canonical, config_hash
-from xfw.config.resolve import Resolved
+from xfw.config.resolve import Resolved, condition_configs
 from xfw.config.schema import schema_of
 from xfw.config.structure import flatten, unstructure
 from xfw.plan.blocks import Part, cpu_parts, device_parts
@@ -74,7 +74,24 @@ def plan(experiment: Experiment, resolved: Resolved, request: Request) -> Plan:
             parameters.append(shape.work.parameters)
             seconds.append(expected.seconds)
     manifest = manifest_of(experiment, resolved, request, kept, tuple(blocks))
+    if execution.strategy == "tune":
+        manifest = tuned(manifest, experiment)
     return Plan(manifest, tuple(parameters), tuple(seconds))
+
+
+def tuned(manifest: Manifest, experiment: Experiment) -> Manifest:
+    """Return the manifest with the fastest strategy of every shape, as timed on its first block."""
+    from xfw.engine.tune import tune
+
+    timings: dict[str, Mapping[str, float]] = {}
+    blocks = []
+    configs = condition_configs(manifest, experiment.config_class)
+    for block in manifest.blocks:
+        shape = shape_text(experiment.config_class, configs[block.members[0].condition])
+        if shape not in timings:
+            timings[shape] = tune(manifest, block, experiment)
+        blocks.append(attrs.evolve(block, strategy=next(iter(timings[shape])), timings=timings[shape]))
+    return attrs.evolve(manifest, blocks=tuple(blocks))
 
 
 def renumbered(member: Member, kept: Sequence[int]) -> Member:
@@ -84,13 +101,17 @@ def renumbered(member: Member, kept: Sequence[int]) -> Member:
 
 def groups_of(config_class: type, configs: Sequence[Any]) -> list[list[int]]:
     """Return the conditions that may share a block: those that differ in keys marked ``per_trial`` only."""
-    per_trial = {path for path, key in schema_of(config_class).keys.items() if key.info.per_trial}
     groups: dict[str, list[int]] = {}
     for index, config in enumerate(configs):
-        flat = flatten(unstructure(config))
-        shape = canonical({path: value for path, value in flat.items() if path not in per_trial})
-        groups.setdefault(shape, []).append(index)
+        groups.setdefault(shape_text(config_class, config), []).append(index)
     return list(groups.values())
+
+
+def shape_text(config_class: type, config: Any) -> str:
+    """Return the values of all keys that fix the shape of a trial, as canonical text."""
+    per_trial = {path for path, key in schema_of(config_class).keys.items() if key.info.per_trial}
+    flat = flatten(unstructure(config))
+    return canonical({path: value for path, value in flat.items() if path not in per_trial})
 
 
 def group_members(

@@ -32,7 +32,10 @@ class Member:
 
 @attrs.frozen
 class BlockPlan:
-    """Trials of equal shape that train together in one process."""
+    """Trials of equal shape that train together in one process.
+
+    ``timings`` holds seconds per step and trial of the strategies that ``--strategy tune`` compared.
+    """
 
     index: int
     members: tuple[Member, ...]
@@ -40,6 +43,7 @@ class BlockPlan:
     strategy: str
     steps: int
     memory: int
+    timings: Mapping[str, float] = attrs.field(factory=dict)
 
 
 @attrs.frozen
@@ -49,7 +53,6 @@ class Execution:
     device: str
     dtype: str
     allow_tf32: bool
-    compile: bool
     strategy: str
     threads: int
     jobs: int

@@ -58,7 +58,7 @@ def make_manifest(
     for index in range(blocks):
         own = tuple(members[index::blocks])
         plans.append(BlockPlan(index, own, len(own) + idle, strategy, 10, 1000))
-    execution = Execution("cpu", "float32", False, False, strategy, 1, 1, "")
+    execution = Execution("cpu", "float32", False, strategy, 1, 1, "")
     fields: dict[str, Any] = {
         "run": new_run_id(experiment),
         "experiment": experiment,

@@ -1,0 +1,114 @@
+"""Put a block together from its plan: models, data, optimizer, and the way its steps are run.
+
+Axes: T trial (lane) of the block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import torch
+
+from xfw.config.resolve import condition_configs
+from xfw.data.sources import Sources
+from xfw.engine.batches import to_device
+from xfw.engine.lanes import LaneStepper
+from xfw.engine.network import Network, build_network
+from xfw.engine.optimizer import ArenaOptimizer
+from xfw.engine.rng import key_words
+from xfw.engine.step import StepCode, step_code
+from xfw.engine.strategy import Stepper, make_stepper
+from xfw.engine.trainer import Trainer
+from xfw.experiment import Dataset, Epoch
+
+if TYPE_CHECKING:
+    from xfw.plan.manifest import BlockPlan, Manifest, Member
+    from xfw.plugins.registry import Experiment
+
+__all__ = ["Parts", "assemble", "make_trainer"]
+
+
+@attrs.frozen(eq=False)
+class Parts:
+    """The parts of a block, before it is decided how its steps are run; one lane per trial, idle ones included."""
+
+    lanes: Sequence[Member]
+    configs: Sequence[Any]
+    network: Network
+    datasets: Mapping[str, Dataset]
+    epochs: Sequence[Epoch]
+    optimizer: ArenaOptimizer | None
+    code: StepCode
+    words_T2: torch.Tensor
+
+
+def assemble(manifest: Manifest, plan: BlockPlan, experiment: Experiment) -> Parts:
+    """Build the models of all lanes under their keys and move everything to the device."""
+    hooks = experiment.hooks
+    by_condition = condition_configs(manifest, experiment.config_class)
+    idle = max(0, plan.width - len(plan.members))
+    lanes = [*plan.members, *([plan.members[0]] * idle)]
+    configs = [by_condition[member.condition] for member in lanes]
+    device = torch.device(manifest.execution.device)
+    keys = [int(member.key, 16) for member in lanes]
+    network = build_network(
+        lambda lane: hooks.build_model(config=configs[lane]), keys, device, getattr(torch, manifest.execution.dtype)
+    )
+    if device.type == "cuda" and _needs_deterministic_kernels(network.template):
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    loaded = hooks.load_data(config=configs[0], sources=Sources(manifest.execution.data_dir or None))
+    optimizers = [hooks.optimizer(config=config) for config in configs]
+    optimizer = None
+    if optimizers[0] is not None:
+        optimizer = ArenaOptimizer(optimizers, network.arena_TP, network.gradients_TP)
+    return Parts(
+        lanes=lanes,
+        configs=configs,
+        network=network,
+        datasets={name: to_device(dataset, device) for name, dataset in loaded.items()},
+        epochs=list(hooks.epochs(config=configs[0])),
+        optimizer=optimizer,
+        code=step_code(hooks),
+        words_T2=key_words(keys, device),
+    )
+
+
+def make_trainer(parts: Parts, strategy: str, log: Callable[[str], None]) -> Trainer:
+    """Return a trainer that runs steps by ``strategy``, or by what the model admits of it."""
+    network, code, words = parts.network, parts.code, parts.words_T2
+
+    def trainer_with(stepper: Stepper) -> Trainer:
+        return Trainer(network, stepper, parts.optimizer, parts.datasets, log)
+
+    def rehearse(stepper: Stepper) -> float:
+        ends = sorted({0, network.lanes - 1})
+        single = LaneStepper(network, code, words, streams=False, lanes=ends)
+        return _difference(trainer_with(stepper), trainer_with(single), parts.epochs[0], ends)
+
+    return trainer_with(make_stepper(strategy, network, code, words, rehearse, log))
+
+
+def _needs_deterministic_kernels(network: torch.nn.Module) -> bool:
+    """Tell whether a model has layers whose CUDA gradients use atomic additions."""
+    return any(isinstance(m, (torch.nn.modules.conv._ConvNd, torch.nn.Embedding)) for m in network.modules())
+
+
+def _difference(candidate: Trainer, reference: Trainer, epoch: Epoch, lanes: Sequence[int]) -> float:
+    """Return the largest relative difference of one step's loss, gradients and in-place changes, over ``lanes``."""
+    network = candidate.network
+    undo = candidate.preserve()
+
+    def rows_of(trainer: Trainer) -> tuple[torch.Tensor, torch.Tensor]:
+        loss_T = trainer.gradients(epoch).get("loss", torch.zeros(network.lanes, device=network.device))
+        rows = torch.cat([network.gradients_TP, network.arena_TP], 1)[lanes]
+        undo()
+        network.gradients_TP.zero_()
+        return (loss_T if len(loss_T) == len(lanes) else loss_T[lanes]), rows
+
+    found_loss, found = rows_of(candidate)
+    loss, rows = rows_of(reference)
+    worst = ((found - rows).norm(dim=1) / rows.norm(dim=1).clamp_min(1e-30)).max()
+    return float(torch.maximum(worst, ((found_loss - loss).abs() / loss.abs().clamp_min(1e-6)).max()))
