@@ -197,6 +197,17 @@ def test_second_supervisor_leaves_running_blocks_alone(tmp_path):
         assert results.status == ["running", "done"]
 
 
+def test_two_supervisors_share_the_blocks_of_a_run(tmp_path, reference):
+    run = small_run(tmp_path, config={"pause": 0.1}, **BLOCKS)
+    processes = [command(run, "--jobs", "1") for _ in range(2)]
+    codes = {process.wait(120) for process in processes}
+    assert codes <= {0, 1}, "1 for the one that found a block taken"
+    assert [each.attempts for each in run.block_states()] == [1, 1, 1]
+    assert states(run) == ["done"] * 3
+    supervised(run, jobs=0)
+    assert metrics_of(run) == reference
+
+
 def command(run, *arguments):
     """Start ``xfw resume`` on a run, in a process group of its own, as a terminal would."""
     line = [sys.executable, "-m", "xfw.cli.main", "resume", run.id, "--results-dir", str(run.results_dir), *arguments]
@@ -303,7 +314,8 @@ def test_plain_lines_where_there_is_no_terminal(monkeypatch):
 def test_quiet_leaves_failures_only(tmp_path):
     run = split_run(tmp_path, {"fail_in": 2}, 99)
     _, text = supervised(run, jobs=0, quiet=True)
-    assert [line.partition(":")[0] for line in text.splitlines()] == ["error", "1 failed", "  block 0"]
+    lines = [line.partition(":")[0] for line in text.splitlines()]
+    assert lines == ["error", "  traceback", "1 failed", "  block 0", "  traceback"]
 
 
 @pytest.mark.parametrize(

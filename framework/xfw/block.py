@@ -198,11 +198,16 @@ def sources(run: RunDir, plan: BlockPlan, experiment: Experiment) -> list[TrialS
     return trial_sources(origin, plan.members, chosen)
 
 
+def traceback_name(attempt_number: int) -> str:
+    """Return the name of the file with the traceback of a failed attempt."""
+    return f"traceback-{attempt_number}.txt"
+
+
 def keep_traceback(directory: Path, attempt_number: int, text: str) -> None:
     """Store the traceback of a failed attempt, where the disk lets us, and show it on the error stream."""
     print(text, file=sys.stderr)  # noqa: T201
     try:
-        atomic.write(directory / f"traceback-{attempt_number}.txt", [text.encode()])
+        atomic.write(directory / traceback_name(attempt_number), [text.encode()])
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
 

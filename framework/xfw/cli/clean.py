@@ -32,7 +32,7 @@ def clean(names: tuple[str, ...], everything: bool, dry_run: bool, yes: bool, as
     if not as_json:
         for path, size in sizes.items():
             click.echo(f"{path}  {size:,} bytes")
-        click.echo(f"total: {len(sizes)} runs, {sum(sizes.values()):,} bytes")
+        click.echo(f"total: {len(sizes)} {'run' if len(sizes) == 1 else 'runs'}, {sum(sizes.values()):,} bytes")
     removed = bool(found) and not dry_run and (yes or click.confirm("Remove them?", default=False))
     if removed:
         for run in found:

@@ -104,10 +104,15 @@ def member_label(manifest: Manifest, condition: int, trial: int) -> str:
 
 
 def counted(rows: Sequence[Row]) -> str:
-    """Return how many trials are done, and the time left over all running blocks."""
+    """Return how many trials are done, and the time left at the present rate."""
     done = sum(len(row.plan.members) for row in rows if row.state == "done")
     total = sum(len(row.plan.members) for row in rows)
-    return f"{done} of {trials(total)} done"
+    running = [row.progress for row in rows if row.state == "running" and row.progress]
+    rate = sum(progress.rate for progress in running)
+    steps = sum(progress.total_steps - progress.steps for progress in running)
+    steps += sum(row.plan.steps for row in rows if row.state == "pending")
+    left = f", {duration(steps / rate)} left" if rate > 0 else ""
+    return f"{done} of {trials(total)} done{left}"
 
 
 def trials(count: int) -> str:

@@ -15,7 +15,7 @@ from xfw.executors.display import Display, duration, trials
 from xfw.executors.local import LocalExecutor
 from xfw.executors.protocol import Executor, JobState
 from xfw.executors.slots import Slot, job_of, slots
-from xfw.progress import LOG, read_progress
+from xfw.progress import LOG, Progress, read_progress
 from xfw.stop import Stop, on_signals
 from xfw.store import claims
 from xfw.store.rundir import RunDir
@@ -94,6 +94,7 @@ class Supervision:
         self._states = {index: each.state for index, each in found.items()}
         self.waiting = deque(index for index, each in found.items() if each.resumable)
         self._running: dict[int, Running] = {}
+        self._progress: dict[int, Progress | None] = {}
         self._crashes: Counter[int] = Counter()
         self._failures: list[Failure] = []
         self._asked_to_stop = False
@@ -197,7 +198,7 @@ class Supervision:
         elif end.state == claims.INTERRUPTED:
             self._interrupted(index)
         else:
-            self._fail(Failure(index, end.reason, end.exit_code))
+            self._fail(Failure(index, end.reason + traceback_hint(self._run, index, attempt), end.exit_code))
 
     def _interrupted(self, index: int) -> None:
         """Queue a block that somebody else has stopped; our own request ends it here."""
@@ -231,8 +232,8 @@ class Supervision:
 
     def _show(self) -> None:
         """Bring the display up to date with what the running blocks tell."""
-        progress = {index: read_progress(self._run.block_dir(index)) for index in self._running}
-        self._display.show(self._states, progress)
+        self._progress |= {index: read_progress(self._run.block_dir(index)) for index in self._running}
+        self._display.show(self._states, self._progress)
 
 
 def exit_text(code: int | None) -> str:
@@ -240,6 +241,12 @@ def exit_text(code: int | None) -> str:
     if code is None:
         return "nobody saw how"
     return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+
+def traceback_hint(run: RunDir, index: int, attempt: int) -> str:
+    """Return a line that says where the traceback of a failed attempt is; empty where there is none."""
+    path = run.block_dir(index) / block_process.traceback_name(attempt)
+    return f"\n  traceback: {path}" if path.exists() else ""
 
 
 def log_path(run: RunDir, index: int) -> str:
