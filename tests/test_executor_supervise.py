@@ -295,9 +295,10 @@ def test_many_trials_are_shown_by_block():
     console = Console(file=text, width=120, force_terminal=True)
     display = Display(make_manifest(trials=30, blocks=2), console=console)
     with display:
-        display.show({0: "done", 1: "running"}, {1: progress()})
+        display.show({0: "done", 1: "running"}, {0: progress(epoch=3), 1: progress()})
         display._live.refresh()
     assert "1 (15 trials)" in text.getvalue()
+    assert "4/4" in text.getvalue(), "a block that is done has done all its epochs"
     assert "15 of 30 trials done" in text.getvalue()
 
 
@@ -308,7 +309,7 @@ def test_plain_lines_where_there_is_no_terminal(monkeypatch):
     assert text.getvalue() == ""
     monkeypatch.setattr("xfw.executors.display.PLAIN_INTERVAL", 0.0)
     display.show({0: "running"}, {0: progress()})
-    assert text.getvalue() == "block 0: epoch 2/4, 5.0 steps/s, 10 s left\n"
+    assert text.getvalue() == "block 0: 2 of 4 epochs done, 5.0 steps/s, 10 s left\n"
 
 
 def test_quiet_leaves_failures_only(tmp_path):

@@ -74,7 +74,7 @@ class Display:
         trials = sum(len(row.plan.members) for row in rows) <= MOST_TRIALS
         names = headline_names(rows) if trials else []
         table = Table(title=f"{self._manifest.run}: {counted(rows)}", title_justify="left", box=None, pad_edge=False)
-        for name in ["trial" if trials else "block", "state", "epoch", *names, "trial-steps/s", "left"]:
+        for name in ["trial" if trials else "block", "state", "epochs", *names, "trial-steps/s", "left"]:
             table.add_column(name, justify="left" if name in ("trial", "block", "state") else "right")
         lines = self._trial_lines(rows, names) if trials else block_lines(rows)
         for number, line in enumerate(lines):
@@ -88,13 +88,13 @@ class Display:
             for lane, member in enumerate(row.plan.members):
                 values = [headline_value(row.progress, name, lane) for name in names]
                 label = member_label(self._manifest, member.condition, member.trial)
-                yield [label, row.state, epoch(row.progress), *values, *speed(row)]
+                yield [label, row.state, epochs_done(row), *values, *speed(row)]
 
 
 def block_lines(rows: Sequence[Row]) -> Iterator[list[str]]:
     """Yield a line for each block, the running ones first."""
     for row in sorted(rows, key=lambda row: (row.state != "running", row.state in ("done", "pending"))):
-        yield [f"{row.plan.index} ({trials(len(row.plan.members))})", row.state, epoch(row.progress), *speed(row)]
+        yield [f"{row.plan.index} ({trials(len(row.plan.members))})", row.state, epochs_done(row), *speed(row)]
 
 
 def member_label(manifest: Manifest, condition: int, trial: int) -> str:
@@ -131,9 +131,12 @@ def headline_value(progress: Progress | None, name: str, lane: int) -> str:
     return f"{values[lane]:.6g}" if lane < len(values) else ""
 
 
-def epoch(progress: Progress | None) -> str:
-    """Return ``3/10``, or nothing before the first progress."""
-    return f"{progress.epoch}/{progress.epochs}" if progress else ""
+def epochs_done(row: Row) -> str:
+    """Return ``3/10``: how many epochs a block has done; nothing before its first progress."""
+    if row.progress is None:
+        return ""
+    done = row.progress.epochs if row.state == "done" else row.progress.epoch
+    return f"{done}/{row.progress.epochs}"
 
 
 def speed(row: Row) -> tuple[str, str]:
@@ -146,7 +149,7 @@ def speed(row: Row) -> tuple[str, str]:
 def summary(progress: Progress) -> str:
     """Return one line about a running block."""
     left = f", {duration(progress.left)} left" if progress.left is not None else ""
-    return f"epoch {epoch(progress)}, {progress.rate:,.1f} steps/s{left}"
+    return f"{progress.epoch} of {progress.epochs} epochs done, {progress.rate:,.1f} steps/s{left}"
 
 
 def duration(seconds: float) -> str:
