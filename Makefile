@@ -9,7 +9,7 @@ PLUGINS := $(sort $(wildcard plugins/*/pyproject.toml))
 METADATA := pyproject.toml constraints.txt $(PLUGINS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format clean
+.PHONY: help demo test check format changelog clean
 
 help: ## list these commands
 	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
@@ -30,6 +30,11 @@ check: $(VENV)/.dev ## check format, lint, types and documentation
 format: $(VENV)/.dev ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+changelog: ## print the fragments of changes/ as the next section of CHANGELOG.md
+	@for kind in breaking feature fix docs internal; do \
+	  set -- $$(ls changes/*.$$kind.md 2>/dev/null | sort -V); \
+	  [ $$# -eq 0 ] || { printf '### %s\n\n' "$$kind"; cat "$$@"; printf '\n'; }; done
 
 clean: ## remove the virtual environment and the caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
