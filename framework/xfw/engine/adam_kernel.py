@@ -23,7 +23,7 @@ BLOCK = 1024
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _adam(  # type: ignore[no-untyped-def]
-    parameter, gradient, first, second, step, lr, decay, beta1, beta2, eps, width,
+    parameter, gradient, first, second, step, lr, decay, beta1, beta2, eps, width, stride,
     decoupled: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
     """Kingma & Ba 2015, algorithm 1; decoupled decay: Loshchilov & Hutter 2019, algorithm 2."""
@@ -31,8 +31,9 @@ def _adam(  # type: ignore[no-untyped-def]
     column = tl.program_id(0) * block + tl.arange(0, block)
     inside = column < width
     place = row.to(tl.int64) * width + column
-    p = tl.load(parameter + place, mask=inside)
-    g = tl.load(gradient + place, mask=inside)
+    source = row.to(tl.int64) * stride + column
+    p = tl.load(parameter + source, mask=inside)
+    g = tl.load(gradient + source, mask=inside)
     m = tl.load(first + place, mask=inside)
     v = tl.load(second + place, mask=inside)
     rate, shrink, b1, b2, tiny = (
@@ -49,7 +50,7 @@ def _adam(  # type: ignore[no-untyped-def]
     m = m + (1.0 - b1).to(p.dtype) * (g - m)
     v = b2.to(p.dtype) * v + (1.0 - b2).to(p.dtype) * g * g
     p = p - rate.to(p.dtype) / bias1 * m / (tl.sqrt(v) / tl.sqrt(bias2) + tiny.to(p.dtype))
-    tl.store(parameter + place, p, mask=inside)
+    tl.store(parameter + source, p, mask=inside)
     tl.store(first + place, m, mask=inside)
     tl.store(second + place, v, mask=inside)
 
@@ -72,9 +73,10 @@ class AdamKernel:
 
     def step(self, parameters_TP: torch.Tensor, gradients_TP: torch.Tensor, state: dict[str, Any]) -> None:
         """Update parameters and moments in place, and count the step."""
-        lanes, width = parameters_TP.shape
+        lanes, width = state["exp_avg"].shape
         _adam[(triton.cdiv(width, BLOCK), lanes)](
             parameters_TP, gradients_TP, state["exp_avg"], state["exp_avg_sq"], state["step"], *self._hyper, width,
+            parameters_TP.stride(0),
             decoupled=self._decoupled, block=BLOCK,
         )  # fmt: skip
         state["step"].add_(1)

@@ -13,7 +13,7 @@ import torch
 
 from xfw.config.resolve import condition_configs
 from xfw.data.sources import Sources
-from xfw.engine.batches import to_device
+from xfw.engine.batches import check_epochs, to_device
 from xfw.engine.lanes import LaneStepper
 from xfw.engine.network import Network, build_network
 from xfw.engine.optimizer import ArenaOptimizer
@@ -60,16 +60,18 @@ def assemble(manifest: Manifest, plan: BlockPlan, experiment: Experiment) -> Par
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     loaded = hooks.load_data(config=configs[0], sources=Sources(manifest.execution.data_dir or None))
+    epochs = list(hooks.epochs(config=configs[0]))
+    check_epochs(epochs, {name: len(dataset) for name, dataset in loaded.items()})
     optimizers = [hooks.optimizer(config=config) for config in configs]
     optimizer = None
     if optimizers[0] is not None:
-        optimizer = ArenaOptimizer(optimizers, network.arena_TP, network.gradients_TP)
+        optimizer = ArenaOptimizer(optimizers, network.arena_TP, network.gradients_TP, network.trained_width)
     return Parts(
         lanes=lanes,
         configs=configs,
         network=network,
         datasets={name: to_device(dataset, device) for name, dataset in loaded.items()},
-        epochs=list(hooks.epochs(config=configs[0])),
+        epochs=epochs,
         optimizer=optimizer,
         code=step_code(hooks),
         words_T2=key_words(keys, device),

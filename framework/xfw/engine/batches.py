@@ -6,14 +6,15 @@ Axes: T trial, N example of the set, B example of the batch.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 
 import torch
 
 from xfw.engine.rng import keyed_order
-from xfw.errors import UserError
+from xfw.errors import UserError, did_you_mean
 from xfw.experiment import Dataset, Epoch
 
-__all__ = ["Batches", "gather", "prepared", "to_device"]
+__all__ = ["Batches", "check_epochs", "gather", "prepared", "to_device"]
 
 
 def to_device(dataset: Dataset, device: torch.device) -> Dataset:
@@ -33,6 +34,16 @@ def prepared(dataset: Dataset, raw: tuple[torch.Tensor, ...], dtype: torch.dtype
     return tuple(part.to(dtype) if part.is_floating_point() else part for part in parts)
 
 
+def check_epochs(epochs: Sequence[Epoch], lengths: Mapping[str, int]) -> None:
+    """Raise UserError where an epoch names a data set that is not there, or that is empty."""
+    for epoch in epochs:
+        if epoch.dataset not in lengths:
+            hint = did_you_mean(epoch.dataset, lengths)
+            raise UserError(f"epochs: unknown data set '{epoch.dataset}'; load_data returned others", hint=hint)
+        if lengths[epoch.dataset] == 0:
+            raise UserError(f"load_data: data set '{epoch.dataset}' is empty")
+
+
 class Batches:
     """The order in which one epoch visits its data set, for every trial; positions live on the device.
 
@@ -43,8 +54,6 @@ class Batches:
         self.epoch, self.dataset, self._words_T2 = epoch, dataset, words_T2
         device = words_T2.device
         self.count = len(dataset)
-        if self.count == 0:
-            raise UserError(f"load_data: data set '{epoch.dataset}' is empty")
         self.per_pass = math.ceil(self.count / epoch.batch_size)
         self.steps = self.per_pass if epoch.steps is None else epoch.steps
         self.order_TN = torch.arange(self.count, device=device).repeat(words_T2.shape[0], 1)

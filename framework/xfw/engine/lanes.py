@@ -40,9 +40,12 @@ class LaneStepper:
         """``lanes`` restricts the stepper to some trials, for comparisons; metrics then have one entry for each."""
         self.network, self.code, self.words_T2 = network, code, words_T2
         self.modules = {lane: network.module(lane) for lane in (range(network.lanes) if lanes is None else lanes)}
-        self._parameters = {lane: list(module.parameters()) for lane, module in self.modules.items()}
+        self._parameters = {
+            lane: [p for name, p in module.named_parameters() if name in network.trained]
+            for lane, module in self.modules.items()
+        }
         self._gradients = {
-            lane: [network.gradients[name][lane] for name, _ in module.named_parameters()]
+            lane: [network.gradients[name][lane] for name, _ in module.named_parameters() if name in network.trained]
             for lane, module in self.modules.items()
         }
         count = min(STREAMS, network.lanes) if streams and network.device.type == "cuda" else 0

@@ -34,7 +34,12 @@ class Network:
         self.holder = RngHolder()
         shapes = {name: tuple(p.shape) for name, p in models[0].named_parameters()}
         _check_equal(models, shapes)
-        self.layout = Layout.of(shapes)
+        # Frozen parameters come last, where no optimizer reaches them.
+        self.trained = {name for name, p in models[0].named_parameters() if p.requires_grad}
+        ordered = sorted(shapes, key=lambda name: name not in self.trained)
+        self.layout = Layout.of({name: shapes[name] for name in ordered})
+        frozen = [slot.offset for slot in self.layout.slots if slot.name not in self.trained]
+        self.trained_width = min(frozen, default=self.layout.width)
         self.arena_TP = torch.zeros(self.lanes, self.layout.width, dtype=dtype)
         for lane, model in enumerate(models):
             views = self.layout.views(self.arena_TP[lane : lane + 1])
@@ -58,7 +63,7 @@ class Network:
         """Return one trial as an ordinary module: its parameters and buffers are views into the arena."""
         module = copy.deepcopy(self.template)
         for name, view in self.parameters.items():
-            _assign(module, "_parameters", name, nn.Parameter(view[lane]))
+            _assign(module, "_parameters", name, nn.Parameter(view[lane], requires_grad=name in self.trained))
         for name, buffer in self.buffers.items():
             _assign(module, "_buffers", name, buffer[lane])
         holder = RngHolder()

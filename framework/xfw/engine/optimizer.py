@@ -27,15 +27,22 @@ __all__ = ["ArenaOptimizer"]
 class ArenaOptimizer:
     """The optimizer of all trials of a block; ``state`` holds its arenas and counters by name."""
 
-    def __init__(self, specs: Sequence[Optimizer], parameters_TP: torch.Tensor, gradients_TP: torch.Tensor) -> None:
+    def __init__(
+        self,
+        specs: Sequence[Optimizer],
+        parameters_TP: torch.Tensor,
+        gradients_TP: torch.Tensor,
+        trained_width: int | None = None,
+    ) -> None:
+        """Entries of a row from ``trained_width`` on are frozen: neither gradients nor decay change them."""
         kinds = {type(spec) for spec in specs}
         if len(kinds) > 1:
             names = ", ".join(sorted(kind.__name__ for kind in kinds))
             raise UserError(f"the trials of one block have different optimizers: {names}")
-        lanes = len(specs)
+        lanes, width = len(specs), trained_width if trained_width is not None else parameters_TP.shape[1]
         device = parameters_TP.device
-        rows = [nn.Parameter(row, requires_grad=False) for row in parameters_TP]
-        for row, gradient in zip(rows, gradients_TP, strict=True):
+        rows = [nn.Parameter(row, requires_grad=False) for row in parameters_TP[:, :width]]
+        for row, gradient in zip(rows, gradients_TP[:, :width], strict=True):
             row.grad = gradient
         groups: dict[Optimizer, list[nn.Parameter]] = {}
         for spec, row in zip(specs, rows, strict=True):
@@ -45,7 +52,7 @@ class ArenaOptimizer:
         fused = device.type in ("cpu", "cuda") and parameters_TP.dtype in (torch.float32, torch.float64)
         self._optimizer = _make(groups, fused=fused, capturable=device.type == "cuda")
         for name in _moments(specs[0]):
-            self.state[name] = torch.zeros_like(parameters_TP)
+            self.state[name] = torch.zeros_like(parameters_TP[:, :width], memory_format=torch.contiguous_format)
         if not isinstance(specs[0], SGD):
             self.state["step"] = torch.zeros(lanes, dtype=torch.float32, device=device)
         for lane, row in enumerate(rows):

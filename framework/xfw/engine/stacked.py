@@ -64,7 +64,9 @@ class StackedStepper:
         self.network, self.code, self.words_T2 = network, code, words_T2
         self._prepare = _Preparation(network.dtype)
         self._lanes_T = torch.arange(network.lanes, device=network.device)
-        self._leaves = {name: view.detach().requires_grad_() for name, view in network.parameters.items()}
+        self._leaves = {
+            name: view.detach().requires_grad_(name in network.trained) for name, view in network.parameters.items()
+        }
         self._module = network.module(0)
         self._holder = network.holder
         self._rates = {}
@@ -82,9 +84,10 @@ class StackedStepper:
         batch = self._prepare(dataset, raw)
         results = self._train_all(batch, epoch, step)
         if "loss" in results:
-            leaves = list(self._leaves.values())
+            leaves = [leaf for leaf in self._leaves.values() if leaf.requires_grad]
+            targets = [self.network.gradients[name] for name, leaf in self._leaves.items() if leaf.requires_grad]
             found = torch.autograd.grad(results["loss"].sum(), leaves, allow_unused=True, materialize_grads=True)
-            torch._foreach_copy_(list(self.network.gradients.values()), [g.detach() for g in found])
+            torch._foreach_copy_(targets, [gradient.detach() for gradient in found])
         return {name: value.detach() for name, value in results.items()}
 
     def evaluate(self, dataset: Dataset, raw: tuple[torch.Tensor, ...]) -> dict[str, torch.Tensor]:

@@ -77,6 +77,9 @@ def _stacked(
 ) -> Iterator[tuple[str, Callable[[], StackedStepper]]]:
     if not refusal(network.template):
         yield "stacked twin", lambda: TwinStepper(network, code, words_T2)
+    if network.device.type == "cpu" and any(isinstance(m, nn.modules.conv._ConvNd) for m in network.template.modules()):
+        # Grouped convolutions take twice the time of single ones on a CPU, and their bits depend on the width.
+        return
     yield "vmap", lambda: StackedStepper(network, code, words_T2)
 
 

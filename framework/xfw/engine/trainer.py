@@ -53,9 +53,6 @@ class Trainer:
         """Start (or, at ``step``, go on with) epoch ``number``; return its number of steps."""
         self._spec = spec
         if spec not in self._batches:
-            if spec.dataset not in self.datasets:
-                known = ", ".join(sorted(self.datasets))
-                raise UserError(f"epochs: unknown data set '{spec.dataset}'; load_data returned: {known}")
             self._batches[spec] = Batches(spec, self.datasets[spec.dataset], self.stepper.words_T2)
         batches = self._batches[spec]
         self._epoch.fill_(number)

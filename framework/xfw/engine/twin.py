@@ -36,6 +36,8 @@ def refusal(model: nn.Module) -> str:
     seen: dict[int, str] = {}
     for name, module in model.named_modules():
         own = list(module._parameters) + list(module._buffers)
+        if any(not parameter.requires_grad for parameter in module._parameters.values() if parameter is not None):
+            return f"layer '{name}' has frozen parameters"
         if isinstance(module, nn.Linear):
             for parameter in module._parameters.values():
                 if parameter is not None and seen.setdefault(id(parameter), name) != name:

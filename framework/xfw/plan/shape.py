@@ -54,17 +54,21 @@ def measure(experiment: Experiment, config: Any, execution: Execution, sources: 
     """
     import torch
 
+    from xfw.engine.batches import check_epochs
     from xfw.engine.estimate import work_of
     from xfw.engine.strategy import choose
 
     datasets = experiment.hooks.load_data(config=config, sources=sources)
+    epochs = tuple(experiment.hooks.epochs(config=config))
+    lengths = {name: len(dataset) for name, dataset in datasets.items()}
+    check_epochs(epochs, lengths)
     with torch.random.fork_rng(devices=[]):
         model = experiment.hooks.build_model(config=config)
     return Shape(
         strategy=choose(model, execution.device, execution.strategy),
         work=work_of(model),
-        epochs=tuple(experiment.hooks.epochs(config=config)),
-        lengths={name: len(dataset) for name, dataset in datasets.items()},
+        epochs=epochs,
+        lengths=lengths,
     )
 
 

@@ -1,0 +1,113 @@
+"""Train a block in this process and in memory: for tests of plugins and of the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from xfw import seeds
+from xfw.config.identity import config_hash
+from xfw.config.resolve import resolve
+from xfw.config.structure import unstructure
+from xfw.plan.manifest import BlockPlan, Execution, Manifest, Member
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from xfw.engine.session import Session
+    from xfw.plugins.registry import Experiment
+    from xfw.store.commit import Commit
+
+__all__ = ["Trained", "block_session", "train_block"]
+
+
+@attrs.frozen(eq=False)
+class Trained:
+    """What a block stored at its end: records ``(rows, T, …)``, arrays and state ``(T, …)``, its log, its status."""
+
+    commit: Commit
+    log: Sequence[str]
+    status: Sequence[str]
+
+    def record(self, stream: str, variable: str) -> np.ndarray:
+        """Return a recorded variable as ``(rows, T, …)``."""
+        return self.commit.records[stream][variable]
+
+    def parameters(self) -> np.ndarray:
+        """Return all trials' parameters as ``(T, P)``."""
+        return self.commit.state["parameters"]
+
+
+class _KeepLast:
+    """A committer that keeps the last commit in memory."""
+
+    def due(self) -> bool:
+        return False
+
+    def commit(self, commit: Commit) -> None:
+        self.last = commit
+
+
+class _NeverStop:
+    def stop_requested(self) -> bool:
+        return False
+
+    def progress(self, *_progress: Any) -> None:
+        """Take no note."""
+
+
+def train_block(experiment: Experiment, overrides: Sequence[str] = (), **how: Any) -> Trained:
+    """Train all trials of a configuration in one block, to the end; ``how`` is that of ``block_session``."""
+    log: list[str] = []
+    session = block_session(experiment, overrides, log=log.append, **how)
+    session.start(None)
+    status = session.run()
+    return Trained(session.committer.last, log, status)  # type: ignore[attr-defined]
+
+
+def block_session(
+    experiment: Experiment,
+    overrides: Sequence[str] = (),
+    *,
+    trials: int = 2,
+    only: Sequence[int] | None = None,
+    width: int | None = None,
+    strategy: str = "stack",
+    device: str = "cpu",
+    dtype: str = "float32",
+    seed: int = 1,
+    data_dir: str = "",
+    preset: str | None = None,
+    log: Callable[[str], None] = lambda _text: None,
+) -> Session:
+    """Return a session for one block; ``only`` keeps the members at these places (by condition, then by trial)."""
+    from xfw.engine.session import Session
+
+    resolved = resolve(experiment, preset=preset, overrides=overrides)
+    members = []
+    for index, config in enumerate(resolved.configs):
+        paths = experiment.hooks.independent_keys(config=config) or ()
+        entered = {path: str(getattr(config, path)) for path in paths}
+        members += [Member(index, t, f"{seeds.trial_key(seed, t, entered):016x}") for t in range(trials)]
+    members = members if only is None else [members[place] for place in only]
+    plan = BlockPlan(0, tuple(members), width or len(members), strategy, 0, 0)
+    manifest = Manifest(
+        run=experiment.name,
+        experiment=experiment.name,
+        preset=resolved.preset,
+        stage="train",
+        created="",
+        command=(),
+        seed=seed,
+        config=resolved.common,
+        config_hash=config_hash([unstructure(config) for config in resolved.configs]),
+        provenance=resolved.provenance,
+        axes=resolved.axes,
+        conditions=resolved.conditions,
+        blocks=(plan,),
+        execution=Execution(device, dtype, False, strategy, 1, 1, data_dir),
+        versions={},
+    )
+    return Session(manifest, plan, experiment, _KeepLast(), _NeverStop(), log)  # type: ignore[arg-type]

@@ -1,0 +1,123 @@
+"""How an epoch goes through its data: order, short last batch, wrap-around, metrics of every step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import xfw
+from xfw.plugins.registry import Experiment
+from xfw.testing.blocks import block_session, train_block
+from xfw.testing.plugins import make_experiment
+
+COUNT = 70
+
+
+@attrs.frozen(kw_only=True)
+class Config:
+    batch: int = xfw.key(16, ge=1, help="batch size")
+
+
+def made(*epochs: xfw.Epoch, step: Any = None, **changes: Any) -> Experiment:
+    """An experiment whose metric ``sum`` is the sum of the examples' numbers of the batch."""
+
+    def train_step(model: Any, batch: tuple[torch.Tensor, ...]) -> Mapping[str, torch.Tensor]:
+        numbers = batch[0].double()
+        return {"sum": numbers.sum(), "squares": numbers.square().sum(), "count": torch.ones_like(numbers).sum()}
+
+    hooks: dict[str, Any] = {
+        "load_data": lambda config: {"train": xfw.Dataset((torch.arange(COUNT),)), "empty": xfw.Dataset((torch.zeros(0),))},
+        "build_model": lambda config: nn.Linear(1, 1),
+        "epochs": lambda config: list(epochs),
+        "train_step": step or train_step,
+        "records": lambda config: xfw.Records(),
+    }
+    return make_experiment(Config, "epochs", **(hooks | changes))
+
+
+def meters(experiment: Experiment, number: int = 0, **how: Any) -> dict[str, np.ndarray]:
+    session = block_session(experiment, **how)
+    session._count_steps()
+    session._epoch(number)
+    return {name: value.numpy() for name, value in session.trainer.meters().items()}
+
+
+@pytest.mark.parametrize("strategy", ["stack", "serial"])
+def test_an_epoch_visits_every_example_once_and_keeps_the_short_last_batch(strategy: str) -> None:
+    found = meters(made(xfw.Epoch(batch_size=16)), strategy=strategy, trials=3)
+    assert found["count"].tolist() == [[16.0] * 3] * 4 + [[6.0] * 3]
+    assert found["sum"].sum(0).tolist() == [COUNT * (COUNT - 1) / 2] * 3
+    assert found["squares"].sum(0).tolist() == [sum(n * n for n in range(COUNT))] * 3
+    assert len({tuple(lane) for lane in found["sum"].T}) == 3
+
+
+def test_two_epochs_have_different_orders_and_the_same_epoch_the_same() -> None:
+    twice = made(*[xfw.Epoch(batch_size=16)] * 2)
+    first, second = meters(twice), meters(twice, 1)
+    assert not np.array_equal(first["sum"], second["sum"])
+    assert np.array_equal(first["sum"], meters(twice)["sum"])
+
+
+def test_a_sequential_epoch_keeps_the_stored_order() -> None:
+    found = meters(made(xfw.Epoch(batch_size=32, order="sequential")))
+    assert found["sum"][:, 0].tolist() == [sum(range(32)), sum(range(32, 64)), sum(range(64, 70))]
+
+
+def test_a_fixed_number_of_steps_walks_the_same_batches_again() -> None:
+    found = meters(made(xfw.Epoch(batch_size=32, steps=8)))
+    assert np.array_equal(found["sum"][3:6], found["sum"][:3])
+    assert np.array_equal(found["sum"][6:], found["sum"][:2])
+    assert found["count"][:, 0].tolist() == [32, 32, 6, 32, 32, 6, 32, 32]
+
+
+def test_a_batch_larger_than_the_data_is_all_of_it() -> None:
+    assert meters(made(xfw.Epoch(batch_size=1000)))["count"].tolist() == [[COUNT, COUNT]]
+
+
+def test_means_weigh_every_example_alike() -> None:
+    def step(model: Any, batch: tuple[torch.Tensor, ...]) -> Mapping[str, torch.Tensor]:
+        return {"mean": batch[0].double().mean()}
+
+    seen: list[float] = []
+    watching = made(
+        xfw.Epoch(batch_size=16),
+        step=step,
+        on_epoch_end=lambda block, metrics: seen.extend(metrics["mean"].tolist()),
+    )
+    train_block(watching)
+    assert seen == pytest.approx([(COUNT - 1) / 2] * 2, rel=1e-12)
+
+
+def test_bytes_are_stored_as_bytes_and_prepared_by_batch() -> None:
+    data = {"train": xfw.Dataset((torch.arange(COUNT, dtype=torch.uint8),), prepare=lambda x: (x.float() / 2,))}
+    session = block_session(made(xfw.Epoch(batch_size=70), load_data=lambda config: data), dtype="float64")
+    assert session.trainer.datasets["train"].tensors[0].dtype == torch.uint8
+    session._count_steps()
+    session._epoch(0)
+    assert session.trainer.meters()["sum"][0, 0] == COUNT * (COUNT - 1) / 4
+
+
+@pytest.mark.parametrize(
+    ("epoch", "message"),
+    [
+        (xfw.Epoch(batch_size=4, dataset="trian"), "unknown data set 'trian'"),
+        (xfw.Epoch(batch_size=4, dataset="empty"), "data set 'empty' is empty"),
+    ],
+)
+def test_a_wrong_data_set_is_named(epoch: xfw.Epoch, message: str) -> None:
+    with pytest.raises(xfw.UserError, match=message):
+        train_block(made(epoch), strategy="serial")
+
+
+def test_a_metric_that_is_no_number_is_refused() -> None:
+    def step(model: Any, batch: tuple[torch.Tensor, ...]) -> Mapping[str, torch.Tensor]:
+        return {"all": batch[0].double()}
+
+    with pytest.raises(xfw.UserError, match="metric 'all' has shape"):
+        train_block(made(xfw.Epoch(batch_size=10), step=step))
