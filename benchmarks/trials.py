@@ -262,7 +262,7 @@ def main() -> None:
             if title in result:
                 print_table(f"{arch} ({title.replace('_', ' ')})", result[title])
         for name, value in result.get("whole", {}).items():
-            bare = statistics.median((result.get("seconds") or result["cpu_seconds"])[name])
+            bare = statistics.median((result.get("seconds") or result["cpu_seconds"]).get(name, [float("nan")]))
             print(f"whole run, {name}: {value * 1e6:.1f} µs per trial-step, {100 * (value / bare - 1):.1f} % over bare")
         if args.json:
             args.json.write_text(json.dumps(results, indent=1))
