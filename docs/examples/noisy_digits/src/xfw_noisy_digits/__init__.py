@@ -48,7 +48,7 @@ def presets() -> Mapping[str, xfw.Preset]:
 
 
 @xfw.hookimpl
-def records(config: Config) -> xfw.Records:
+def records() -> xfw.Records:
     variables = (
         xfw.Variable("loss", "float32", "mean training loss", "nat"),
         xfw.Variable("correct", "int64", "correct clean test images", "images"),
@@ -57,7 +57,7 @@ def records(config: Config) -> xfw.Records:
 
 
 @xfw.hookimpl
-def load_data(config: Config, sources: Sources) -> Mapping[str, xfw.Dataset]:
+def load_data(sources: Sources) -> Mapping[str, xfw.Dataset]:
     digits = sources.load("digits")  # 1,797 real 8×8 images of values 0 to 16, always in the same order
     images, labels = digits.train_images, digits.train_labels
     return {
