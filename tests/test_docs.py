@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 from collections.abc import Iterator
@@ -18,27 +19,43 @@ PAGES = sorted(
     for path in REPOSITORY.glob(pattern)
     if ".venv" not in path.parts
 )
-LINK = re.compile(r"\[[^\]]*\]\(([^)\s#]+)[^)]*\)")
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s#]*)(?:#([^)\s]+))?\)")
 FENCE = re.compile(r"^```[a-z]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 def shown_commands(page: Path) -> Iterator[list[str]]:
-    """Yield the words of every ``xfw`` command in the fenced blocks of a page."""
-    for block in FENCE.findall(page.read_text(encoding="utf-8")):
-        for line in block.replace("\\\n", " ").splitlines():
-            text = line.strip().removeprefix("$ ")
-            if text.startswith("xfw "):
-                yield shlex.split(text, comments=True)[1:]
+    """Yield the words of every ``xfw`` command of a page, but not of those that are shown to fail."""
+    text = page.read_text(encoding="utf-8")
+    for block in FENCE.findall(text):
+        lines = block.replace("\\\n", " ").splitlines()
+        for line, following in itertools.pairwise([*lines, ""]):
+            command = line.strip().removeprefix("$ ")
+            if command.startswith("xfw ") and not following.startswith("error: "):
+                yield shlex.split(command, comments=True)[1:]
+    for command in re.findall(r"`(xfw [^`]+)`", FENCE.sub("", text)):
+        yield shlex.split(command)[1:]
 
 
 def title(page: Path) -> str:
     return str(page.relative_to(REPOSITORY))
 
 
+def anchors(page: Path) -> set[str]:
+    """Return the anchors that a page's headings make."""
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in HEADING.findall(text)}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=title)
-def test_links_lead_to_files_that_exist(page: Path) -> None:
-    targets = [target for target in LINK.findall(page.read_text(encoding="utf-8")) if "://" not in target]
-    missing = [target for target in targets if not (page.parent / target).exists()]
+def test_links_lead_to_files_and_headings_that_exist(page: Path) -> None:
+    missing = []
+    for target, anchor in LINK.findall(FENCE.sub("", page.read_text(encoding="utf-8"))):
+        if "://" in target:
+            continue
+        path = page.parent / target if target else page
+        if not path.exists() or (anchor and anchor not in anchors(path)):
+            missing.append(f"{target}#{anchor}")
     assert missing == []
 
 

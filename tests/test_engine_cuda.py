@@ -1,4 +1,4 @@
-"""What only a CUDA device can show: captured steps, side streams, equal bits at an equal width, few synchronisations."""
+"""What only a CUDA device can show: captured steps, side streams, equal bits at an equal width, few waits."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_engine_strategies import LOWERINGS, TOLERANCE, experiment, python_branch, run, train_block
-
-from xfw.testing.blocks import block_session
+from xfw.testing.blocks import block_session, train_block
+from xfw.testing.shapes import LOWERINGS, experiment, python_branch, run
 
 pytestmark = pytest.mark.gpu
 
+TOLERANCE = 1e-10
+"""Largest difference in float64: the same formulas in other kernels, over fifteen steps of Adam."""
 SETTINGS = ["lr=0.05,0.01", "rate=0,0.3"]
 
 
@@ -38,7 +39,7 @@ def test_a_trial_keeps_its_bits_at_an_equal_width(model: str) -> None:
 def test_stacked_trials_equal_single_ones_in_float64(model: str) -> None:
     stacked = run(model, "stack", overrides=SETTINGS, device="cuda", dtype="float64")
     single = run(model, "serial", overrides=SETTINGS, device="cuda", dtype="float64")
-    assert np.abs(stacked.parameters() - single.parameters()).max() <= 100 * TOLERANCE
+    assert np.abs(stacked.parameters() - single.parameters()).max() <= TOLERANCE
     assert np.array_equal(stacked.record("epoch", "correct"), single.record("epoch", "correct"))
 
 
@@ -46,7 +47,7 @@ def test_stacked_trials_equal_single_ones_in_float64(model: str) -> None:
 def test_the_device_agrees_with_the_cpu_in_float64(model: str) -> None:
     here = run(model, "stack", overrides=SETTINGS, device="cuda", dtype="float64")
     there = run(model, "stack", overrides=SETTINGS, dtype="float64")
-    assert np.abs(here.parameters() - there.parameters()).max() <= 100 * TOLERANCE
+    assert np.abs(here.parameters() - there.parameters()).max() <= TOLERANCE
 
 
 @pytest.mark.parametrize("strategy", ["stack", "streams", "serial"])

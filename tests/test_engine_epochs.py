@@ -9,9 +9,8 @@ import attrs
 import numpy as np
 import pytest
 import torch
-from torch import nn
-
 import xfw
+from torch import nn
 from xfw.plugins.registry import Experiment
 from xfw.testing.blocks import block_session, train_block
 from xfw.testing.plugins import make_experiment
@@ -32,7 +31,10 @@ def made(*epochs: xfw.Epoch, step: Any = None, **changes: Any) -> Experiment:
         return {"sum": numbers.sum(), "squares": numbers.square().sum(), "count": torch.ones_like(numbers).sum()}
 
     hooks: dict[str, Any] = {
-        "load_data": lambda config: {"train": xfw.Dataset((torch.arange(COUNT),)), "empty": xfw.Dataset((torch.zeros(0),))},
+        "load_data": lambda config: {
+            "train": xfw.Dataset((torch.arange(COUNT),)),
+            "empty": xfw.Dataset((torch.zeros(0),)),
+        },
         "build_model": lambda config: nn.Linear(1, 1),
         "epochs": lambda config: list(epochs),
         "train_step": step or train_step,

@@ -7,7 +7,6 @@ import math
 import numpy as np
 import pytest
 import torch
-
 import xfw
 from xfw.engine.optimizer import ArenaOptimizer
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 from scipy import stats
-
 from xfw.engine.rng import Rng, key_words, keyed_order
 
 ZERO = torch.zeros((), dtype=torch.int64)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-
 from xfw import seeds
 from xfw.engine.rng import Rng, key_words, keyed_order
 

@@ -45,7 +45,7 @@ def permutation(count: int) -> torch.Tensor:
 
 def standardise(images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Scale bytes to [0, 1] and subtract mean and divide by deviation, as the original's code does."""
-    return (images.float() / 255 - MEAN) / DEVIATION, labels
+    return (images / 255 - MEAN) / DEVIATION, labels
 
 
 def _split_mnist(images: ImageData) -> dict[str, Dataset]:
