@@ -25,7 +25,7 @@ check: $(VENV)/.dev ## check format, lint, types and documentation
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q tests/test_docs.py
+	$(BIN)/python -m pytest -q tests/test_docs.py tests/test_docs_lists.py
 
 format: $(VENV)/.dev ## format the code
 	$(BIN)/ruff format .

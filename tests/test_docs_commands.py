@@ -7,6 +7,8 @@ must fail. Words in capitals stand for values: RUN (the newest run), OTHER (the 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
+import inspect
 import io
 import itertools
 import os
@@ -15,7 +17,7 @@ import shlex
 import shutil
 import sys
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import attrs
@@ -179,6 +181,26 @@ def test_commands_that_need_mnist_find_it() -> None:
     if not DATA_DIR:
         pytest.skip("XFW_DATA_DIR is not set: commands on MNIST were left out above")
     assert (Path(DATA_DIR) / "MNIST").is_dir()
+
+
+def example_tests() -> dict[str, Callable[..., None]]:
+    """Return the example's own tests by name; the example must be installed."""
+    spec = importlib.util.spec_from_file_location("example_tests", EXAMPLE / "tests" / "test_plugin.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return {name: each for name, each in vars(module).items() if name.startswith("test_")}
+
+
+def test_the_tests_of_the_example_pass(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(installed_example(scratch / "installed")))
+    found = example_tests()
+    assert len(found) == 3
+    for name, test in found.items():
+        folder = scratch / name
+        folder.mkdir()
+        test(*[folder] * len(inspect.signature(test).parameters))
 
 
 def test_the_first_result_takes_300_words() -> None:
