@@ -199,12 +199,12 @@ def test_full_disk_fails_the_block_with_that_reason_and_it_can_be_resumed(tmp_pa
     left = [30]
     write = atomic.write_synced
 
-    def filling(path, parts):
+    def filling(path, parts, last=None):
         left[0] -= path.suffixes[:1] == [".h5"]
         if left[0] < 0 and path.suffixes[:1] == [".h5"]:
             path.write_bytes(b"half")
             raise OSError(28, "No space left on device")
-        write(path, parts)
+        write(path, parts, last)
 
     with monkeypatch.context() as patch:
         patch.setattr(atomic, "write_synced", filling)

@@ -138,7 +138,7 @@ def test_disk_that_fills_up_at_random_moments_costs_no_committed_work(tmp_path, 
             if left[0] == 0 and path.name.startswith(("state", "0")):
                 path.write_bytes(b"".join(parts)[: chance.randrange(2000)])
                 raise OSError(28, os.strerror(28))
-            write(path, parts)
+            write(path, parts, last)
 
         monkeypatch.setattr(atomic, "write_synced", filling)
         code = block.main(run.path, 0)

@@ -120,10 +120,10 @@ def fail_on(patch, name):
     """Let the disk be full when a file of this name is written."""
     write = atomic.write_synced
 
-    def full(path, parts):
+    def full(path, parts, last=None):
         if path.name.startswith(name):
             raise OSError(28, "No space left on device")
-        write(path, parts)
+        write(path, parts, last)
 
     patch.setattr(atomic, "write_synced", full)
 
@@ -206,9 +206,9 @@ def test_slow_commits_are_fifty_durations_apart(tmp_path, monkeypatch):
     committer = Committer(tmp_path, clock=clock)
     write = atomic.write_synced
 
-    def slow(path, parts):
+    def slow(path, parts, last=None):
         clock.now += 0.5
-        write(path, parts)
+        write(path, parts, last)
 
     monkeypatch.setattr(atomic, "write_synced", slow)
     committer.commit(rows(0, 1))  # two files: one second

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from xfw.errors import UserError
@@ -19,14 +19,15 @@ NO_SPACE = {
 SUFFIX = ".tmp"
 
 
-def write(path: Path, parts: Iterable[bytes]) -> None:
+def write(path: Path, parts: Iterable[bytes], last: Callable[[], bytes] | None = None) -> None:
     """Write ``path`` durably: after this returns it survives a power loss; before, ``path`` is as it was.
 
+    ``last`` gives bytes that replace the first part when all the others are written (a checksum, say).
     Raises UserError (for example on a full disk) and leaves nothing half written.
     """
     temporary = temporary_name(path)
     try:
-        write_synced(temporary, parts)
+        write_synced(temporary, parts, last)
         temporary.replace(path)
         sync_directory(path.parent)
     except OSError as error:
@@ -80,11 +81,14 @@ def temporary_name(path: Path) -> Path:
     return path.with_name(f"{path.name}.{os.getpid()}{SUFFIX}")
 
 
-def write_synced(path: Path, parts: Iterable[bytes]) -> None:
+def write_synced(path: Path, parts: Iterable[bytes], last: Callable[[], bytes] | None = None) -> None:
     """Write the parts one after another and wait until they are on the disk."""
     with path.open("wb") as file:
         for part in parts:
             file.write(part)
+        if last is not None:
+            file.seek(0)
+            file.write(last())
         file.flush()
         os.fsync(file.fileno())
 

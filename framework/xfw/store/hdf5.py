@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,12 +34,13 @@ BOUNDS = ("earliest", "v110")
 GROWTH = 1 << 22
 
 
-def image(fill: Callable[[h5py.File], None]) -> bytes:
-    """Return the bytes of the HDF5 file that ``fill`` makes.
+def image(fill: Callable[[h5py.File], None], nbytes: int = 0) -> bytes:
+    """Return the bytes of the HDF5 file that ``fill`` makes; ``nbytes`` is about how many there will be.
 
     The file is made in memory: the library never sees a full disk, after which it could not close its file.
     """
-    options = {"driver": "core", "backing_store": False, "block_size": GROWTH, "libver": BOUNDS, "track_order": True}
+    growth = max(GROWTH, nbytes + nbytes // 64)
+    options = {"driver": "core", "backing_store": False, "block_size": growth, "libver": BOUNDS, "track_order": True}
     with h5py.File("image", "w", **options) as file:
         fill(file)
         file.flush()
@@ -46,11 +48,16 @@ def image(fill: Callable[[h5py.File], None]) -> bytes:
     return data
 
 
-def write_sealed(path: Path, kind: str, fill: Callable[[h5py.File], None]) -> None:
-    """Write an HDF5 file with its own checksum, atomically and durably."""
-    body = image(fill)
-    header = f"{kind}\nsha256 {hashlib.sha256(body).hexdigest()}\n".encode().ljust(HEADER, b"\0")
-    atomic.write(path, (header, body))
+def write_sealed(path: Path, kind: str, fill: Callable[[h5py.File], None], nbytes: int = 0) -> None:
+    """Write an HDF5 file with its own checksum, atomically and durably; hash and write at the same time."""
+    body = image(fill, nbytes)
+    with ThreadPoolExecutor(1) as hashing:
+        digest = hashing.submit(hashlib.sha256, body)
+
+        def header() -> bytes:
+            return f"{kind}\nsha256 {digest.result().hexdigest()}\n".encode().ljust(HEADER, b"\0")
+
+        atomic.write(path, (bytes(HEADER), body), header)
 
 
 @contextmanager

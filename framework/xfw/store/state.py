@@ -51,7 +51,8 @@ def write_state(block_dir: Path, restored: Restored) -> None:
         for name, value in restored.arrays.items():
             write_array(file, name, value)
 
-    hdf5.write_sealed(block_dir / FILE, KIND, fill)
+    nbytes = sum(values.nbytes for values in restored.state.values())
+    hdf5.write_sealed(block_dir / FILE, KIND, fill, nbytes)
 
 
 def describe(restored: Restored) -> dict[str, Any]:
