@@ -150,18 +150,17 @@ def test_every_argument_of_key_is_described() -> None:
     assert first_names(section(page("docs/plugins.md"), "The configuration")) == set(inspect.signature(key).parameters)
 
 
-def test_the_helpers_for_tests_are_described() -> None:
-    text = section(page("docs/plugins.md"), "Testing a plugin")
-    modules = (CORE / "testing").glob("*.py")
-    for path in modules:
-        if path.stem in ("plugins", "runs"):
-            listed = next(
-                ast.literal_eval(node.value)
-                for node in ast.parse(path.read_text(encoding="utf-8")).body
-                if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__all__"
-            )
-            known = {name.rpartition(".")[2] for name in codes(text)}
-            assert set(listed) <= known, path.name
+def test_what_is_there_for_tests_is_described() -> None:
+    named_there = {name.rpartition(".")[2] for name in codes(section(page("docs/plugins.md"), "Testing a plugin"))}
+    for path in (CORE / "testing").glob("[a-z]*.py"):
+        if path.stem in ("small", "shapes"):  # whole experiments: their names are those of hooks
+            assert path.stem in named_there
+            continue
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+        listed = [
+            node.value for node in body if isinstance(node, ast.Assign) and "__all__" in ast.unparse(node.targets)
+        ]
+        assert set(ast.literal_eval(listed[0])) <= named_there, path.name
 
 
 # --- the command line ------------------------------------------------------------------------------------

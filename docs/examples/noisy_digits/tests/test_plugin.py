@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from xfw.cli.main import invoke
+from xfw.plugins.registry import load_experiment
 from xfw.store.results import open_run
 from xfw.store.rundir import RunDir, find_run
-from xfw.testing.runs import metrics_of
+from xfw.testing.blocks import train_block
 from xfw_noisy_digits import last_accuracy, scaled
 
 
@@ -34,9 +35,8 @@ def test_noise_costs_accuracy(tmp_path: Path) -> None:
     assert found[noise == 0].mean() > found[noise == 2].mean() + 5
 
 
-def test_a_trial_alone_has_the_numbers_it_has_among_others(tmp_path: Path) -> None:
-    among = metrics_of(trained(tmp_path / "among", "--trials", "3"))
-    alone = metrics_of(trained(tmp_path / "alone", "--trials", "3", "--only", "trial=1"))
-    correct = "metrics/epoch/correct"
-    dtype, shape, content = among[correct]
-    assert np.frombuffer(alone[correct][2], dtype).tolist() == np.frombuffer(content, dtype).reshape(shape)[1].tolist()
+def test_a_trial_alone_has_the_numbers_it_has_among_others() -> None:
+    experiment = load_experiment("noisy_digits")
+    among = train_block(experiment, ["epochs=3"], trials=3)
+    alone = train_block(experiment, ["epochs=3"], trials=3, only=[1])
+    assert alone.record("epoch", "loss").ravel().tolist() == among.record("epoch", "loss")[:, 1].tolist()
