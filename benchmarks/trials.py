@@ -194,29 +194,40 @@ def on_cpu(arch: str, args: argparse.Namespace) -> dict[str, Any]:
     result["cpu_seconds"] = interleaved(runs, shares, time.process_time, args)
     if args.whole:
         result["whole"] = {f"{strategy} T={trials}": whole_run(arch, trials, args, strategy)}
-    torch.set_num_threads(2)
-    wall = {"plain loop": runs["plain loop"]}
-    two = f"{strategy} T={trials} in two processes"
-    result["wall_seconds"] = interleaved(wall, {"plain loop": 1}, time.perf_counter, args)
-    result["wall_seconds"][two] = [two_processes(arch, trials, args) for _ in range(args.repeats)]
+    plain, two = "plain loop", f"{strategy} T={trials} in two processes"
+    wall: dict[str, list[float]] = {plain: [], two: []}
+    for _ in range(args.repeats):
+        wall[plain] += in_processes(arch, 1, "plain", 1, 2, args)
+        halves = in_processes(arch, trials // 2, strategy, 2, 1, args)
+        wall[two].append(sum(halves) / 4)  # both do half of the trials at the same time
+    result["wall_seconds"] = wall
     return result
 
 
-def two_processes(arch: str, trials: int, args: argparse.Namespace) -> float:
-    """Return wall seconds per trial-step of two single-threaded processes with half of the trials each."""
-    command = [sys.executable, __file__, "--device", "cpu", "--arch", arch, "--trials", str(trials // 2)]
-    command += ["--data", args.data, "--seconds", str(args.seconds), "--strategy", args.strategy, "--worker"]
+def in_processes(arch: str, trials: int, what: str, count: int, threads: int, args: argparse.Namespace) -> list[float]:
+    """Return wall seconds per trial-step of ``count`` processes at once, each with ``threads`` threads.
+
+    The plain loop needs a process of its own: blocks set up theirs (threads, memory allocator) for the engine.
+    """
+    command = [sys.executable, __file__, "--device", "cpu", "--arch", arch, "--trials", str(trials)]
+    command += ["--data", args.data, "--seconds", str(args.seconds), "--worker", what]
     command += ["--data-dir", args.data_dir] if args.data_dir else []
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    workers = [subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) for _ in range(2)]
-    seconds = [float(worker.communicate()[0].splitlines()[-1]) for worker in workers]
-    return sum(seconds) / 4  # each does half of the trials at the same time
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    workers = [subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) for _ in range(count)]
+    return [float(worker.communicate()[0].splitlines()[-1]) for worker in workers]
 
 
 def worker(args: argparse.Namespace) -> None:
-    torch.set_num_threads(1)
-    trials = args.trials[0]
-    run = stepper(session(args.arch[0], trials, args, NoCommits(), strategy=args.strategy, loops=1))
+    """Measure one candidate, and print seconds per trial-step."""
+    trials, experiment = args.trials[0], load_experiment("psa")
+    if args.worker == "plain":
+        resolved = resolve(experiment, preset=None, overrides=[f"arch={args.arch[0]}", f"data={args.data}"])
+        data = experiment.hooks.load_data(config=resolved.configs[0], sources=Sources(args.data_dir))["train"]
+        model = experiment.hooks.build_model(config=resolved.configs[0])
+        run = references.plain_loop(model, data, torch.device("cpu"))
+    else:
+        torch.set_num_threads(1)
+        run = stepper(session(args.arch[0], trials, args, NoCommits(), strategy=args.worker, loops=1))
     steps = calibrated(run, time.perf_counter, args.seconds)
     print(measure(run, steps, time.perf_counter) / trials)
 
@@ -246,7 +257,7 @@ def main() -> None:
     parser.add_argument("--data-dir")
     parser.add_argument("--allow-tf32", action="store_true")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
         worker(args)
