@@ -56,6 +56,9 @@ class Running:
     def progress(self, *args: Any) -> None:
         pass
 
+    def note(self, text: str) -> None:
+        print(text)
+
 
 def session(arch: str, trials: int, args: argparse.Namespace, committer: Any, *, strategy: str, loops: int) -> Session:
     """Make a block of ``trials`` trials of the residual MLP ``arch``, ready to step."""

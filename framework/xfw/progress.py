@@ -23,7 +23,10 @@ INTERVAL = 0.5
 
 @attrs.frozen
 class Progress:
-    """How far an attempt is: steps at its start and now, at which times, and the last values per trial."""
+    """How far an attempt is: steps at its start and now, at which times, and the last values per trial.
+
+    ``notes`` holds what the user shall see once: warnings, and a strategy that could not be used.
+    """
 
     begun_steps: int
     begun: float
@@ -33,6 +36,7 @@ class Progress:
     epoch: int
     epochs: int
     headline: Mapping[str, Sequence[float]]
+    notes: Sequence[str] = ()
 
     @property
     def rate(self) -> float:
@@ -55,6 +59,11 @@ class Control:
         self._clock = clock
         self._begun: tuple[int, float] | None = None
         self._written = -INTERVAL
+        self._notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        """Show a line to the user, once."""
+        self._notes.append(text)
 
     def stop_requested(self) -> bool:
         """Say whether the block is to commit and stop; cheap enough for every step."""
@@ -72,7 +81,9 @@ class Control:
         self._written = now
         values = {name: [float(value) for value in each] for name, each in headline.items()}
         begun_steps, begun = self._begun
-        publish(self._path, Progress(begun_steps, begun, done_steps, now, total_steps, epoch, epochs, values))
+        publish(
+            self._path, Progress(begun_steps, begun, done_steps, now, total_steps, epoch, epochs, values, self._notes)
+        )
 
 
 def publish(path: Path, progress: Progress) -> None:

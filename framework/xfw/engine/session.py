@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 __all__ = ["Control", "Interrupted", "Session", "run_block"]
 
 
+HEADLINE = 2
+"""Variables of the first stream whose newest values the live table shows."""
+
+
 class Interrupted(Exception):  # noqa: N818 - the way a block stops on request, not an error
     """Say that the block was asked to stop; everything it had is committed."""
 
@@ -38,6 +42,9 @@ class Control(Protocol):
 
     def stop_requested(self) -> bool:
         """Return whether the block shall commit and stop."""
+
+    def note(self, text: str) -> None:
+        """Show a line to the user, once."""
 
     def progress(
         self, done_steps: int, total_steps: int, epoch: int, epochs: int, headline: Mapping[str, Sequence[float]]
@@ -94,15 +101,20 @@ class Session:
         self.plan = plan
         parts = assemble(manifest, plan, experiment)
         self.configs, self.epochs = parts.configs, parts.epochs
-        self.trainer = make_trainer(parts, plan.strategy, log)
+        self.trainer = make_trainer(parts, plan.strategy, self._note)
         self.declared: Records = self.hooks.records(config=self.configs[0])
         self.recorder = Recorder(self.declared, len(plan.members), parts.network.device)
         conditions = len(manifest.conditions)
-        self.block = Block(parts.lanes, self.configs, conditions, self.trainer, self.recorder, log)
+        self.block = Block(parts.lanes, self.configs, conditions, self.trainer, self.recorder, self._note)
         self.block.epochs = len(self.epochs)
         self.position = {"epoch": 0, "step": 0, "first_epoch": 0}
         self._meters: dict[str, np.ndarray] = {}
         self._diverged: set[int] = set()
+        self._headline: dict[str, Sequence[float]] = {}
+
+    def _note(self, text: str) -> None:
+        self.log(text)
+        self.control.note(text)
 
     # --- state -------------------------------------------------------------------------------------------
 
@@ -172,7 +184,8 @@ class Session:
         """Go through the epochs from the current position to the end."""
         self._count_steps()
         for number in range(self.position["epoch"], len(self.epochs)):
-            self._yield_if_asked()
+            if not self.position["step"]:  # within an epoch its meters have to be put back first
+                self._yield_if_asked()
             self._epoch(number)
             self.position |= {"epoch": number + 1, "step": 0}
             self._read_back()
@@ -197,7 +210,7 @@ class Session:
                 self._yield_if_asked()
             self.trainer.step(step)
             self.done_steps += 1
-            self.control.progress(self.done_steps, self.total_steps, number, len(self.epochs), {})
+            self.control.progress(self.done_steps, self.total_steps, number, len(self.epochs), self._headline)
         means = self.trainer.means()
         if "loss" in self.trainer.meters():
             self.block.finite = torch.isfinite(self.trainer.meters()["loss"]).all(0)
@@ -224,14 +237,19 @@ class Session:
             return
         stream = self.declared.streams[0]
         last = self.block.first_epoch + len(self.epochs)
+        lines = []
         for row in rows.get(stream.name, []):
+            numbers = [variable.name for variable in stream.variables if not variable.axes][:HEADLINE]
+            self._headline = {name: row[name].tolist() for name in numbers}
             for lane, member in enumerate(self.plan.members):
                 own = {name: value[lane] for name, value in row.items()}
                 own[stream.coordinate] = self.block.first_epoch + self.block.epoch + stream.first
                 text = self.hooks.describe_record(
                     config=self.configs[lane], trial=member.trial, row=own, last=last
                 ) or " ".join(f"{name}={value}" for name, value in own.items())
-                self.log(text)
+                lines.append(text)
+        if lines:
+            self.log("\n".join(lines))
 
     def _warn_of_divergence(self, finite_T: np.ndarray) -> None:
         for lane, member in enumerate(self.plan.members):

@@ -40,6 +40,7 @@ class Display:
         self._console = console or Console(stderr=True)
         self._live = Live(console=self._console, refresh_per_second=4, transient=True) if self._animated else None
         self._printed = time.monotonic()
+        self._noted: set[str] = set()
 
     @property
     def _animated(self) -> bool:
@@ -62,6 +63,7 @@ class Display:
     def show(self, states: Mapping[int, str], progress: Mapping[int, Progress | None]) -> None:
         """Bring the table up to date, or print a line for each running block now and then."""
         rows = [Row(plan, states[plan.index], progress.get(plan.index)) for plan in self._manifest.blocks]
+        self._say_notes(rows)
         if self._live:
             self._live.update(self._table(rows))
         elif time.monotonic() - self._printed >= PLAIN_INTERVAL:
@@ -69,6 +71,14 @@ class Display:
             for row in rows:
                 if row.state == "running" and row.progress:
                     self.say(f"block {row.plan.index}: {summary(row.progress)}")
+
+    def _say_notes(self, rows: Sequence[Row]) -> None:
+        """Print each note once, whichever blocks have it."""
+        for row in rows:
+            for note in row.progress.notes if row.progress else ():
+                if note not in self._noted:
+                    self._noted.add(note)
+                    self.say(f"block {row.plan.index}: {note}", always=True)
 
     def _table(self, rows: Sequence[Row]) -> Table:
         trials = sum(len(row.plan.members) for row in rows) <= MOST_TRIALS

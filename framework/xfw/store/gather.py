@@ -27,6 +27,7 @@ class BlockContent:
     status: tuple[str, ...]
     attempts: int
     seconds: float
+    strategy: str
     records: Mapping[str, Mapping[str, NDArray[Any]]]
     arrays: Mapping[str, tuple[NDArray[Any], ...]]
 
@@ -83,7 +84,7 @@ class Gathered:
         }
 
     def per_trial(self, value: str) -> list[Any]:
-        """Return one value per trial: ``status``, ``attempts`` or ``seconds``."""
+        """Return one value per trial: ``status``, ``attempts``, ``strategy`` or ``seconds``."""
         found: list[Any] = [None] * self.size
         for block in self.blocks:
             item = getattr(block, value)
@@ -109,13 +110,14 @@ def read_block(run: RunDir, plan: BlockPlan, places: tuple[int, ...]) -> BlockCo
     found = claims.block_state(directory)
     restored = load_state(directory, with_state=False)
     if restored is None:
-        return BlockContent(places, (found.state,) * size, found.attempts, 0.0, {}, {})
+        return BlockContent(places, (found.state,) * size, found.attempts, 0.0, "", {}, {})
     records = segments.read_all(directory, restored.segments)
     return BlockContent(
         places=places,
         status=trial_status(restored.status[:size], found.state, restored.final),
         attempts=found.attempts,
         seconds=restored.elapsed / size,
+        strategy=strategy_of(restored.layout),
         records={
             stream: {name: values[:, :size] for name, values in variables.items()}
             for stream, variables in records.items()
@@ -162,3 +164,9 @@ def padding(dtype: np.dtype[Any]) -> Any:
 def unique(names: Iterable[str]) -> list[str]:
     """Return names in order, each once."""
     return list(dict.fromkeys(names))
+
+
+def strategy_of(layout: Mapping[str, Any]) -> str:
+    """Return how a block's steps were really run, for example ``stack (twin)``; empty where that is not known."""
+    strategy, lowering = layout.get("strategy", ""), layout.get("lowering", "")
+    return f"{strategy} ({lowering})" if lowering else str(strategy)

@@ -111,6 +111,7 @@ def write_trials(file: h5py.File, manifest: Manifest, gathered: Gathered) -> Sca
         ("key", [member.key for member in members], "base key of the trial's random streams", ""),
         ("status", gathered.per_trial("status"), "how the trial ended", ""),
         ("attempts", np.array(gathered.per_trial("attempts"), np.int64), "attempts at the trial's block", "1"),
+        ("strategy", gathered.per_trial("strategy"), "how the trial's steps were run", ""),
         ("wall_time", np.array(gathered.per_trial("seconds")), "time of the block, divided by its trials", "s"),
     ]
     for name, values, long_name, unit in columns:

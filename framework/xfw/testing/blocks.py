@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from xfw import seeds
 from xfw.config.identity import config_hash
 from xfw.config.resolve import resolve
 from xfw.config.structure import unstructure
 from xfw.plan.manifest import BlockPlan, Execution, Manifest, Member
+from xfw.plan.trials import members_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,6 +54,9 @@ class _NeverStop:
     def stop_requested(self) -> bool:
         return False
 
+    def note(self, _text: str) -> None:
+        """Show nothing."""
+
     def progress(self, *_progress: Any) -> None:
         """Take no note."""
 
@@ -86,11 +89,10 @@ def block_session(
     from xfw.engine.session import Session
 
     resolved = resolve(experiment, preset=preset, overrides=overrides)
-    members = []
+    members: list[Member] = []
     for index, config in enumerate(resolved.configs):
-        paths = experiment.hooks.independent_keys(config=config) or ()
-        entered = {path: str(getattr(config, path)) for path in paths}
-        members += [Member(index, t, f"{seeds.trial_key(seed, t, entered):016x}") for t in range(trials)]
+        independent = experiment.hooks.independent_keys(config=config) or ()
+        members += members_of(index, config, range(trials), seed, independent)
     members = members if only is None else [members[place] for place in only]
     plan = BlockPlan(0, tuple(members), width or len(members), strategy, 0, 0)
     manifest = Manifest(
