@@ -73,7 +73,7 @@ def cli(debug: bool) -> None:
 
     First steps: `xfw run psa --trials 10`, then `xfw analyze @last`.
     """
-    del debug  # read from the arguments, so that every command may take it
+    del debug  # read from the arguments, so that it may stand anywhere
 
 
 def main() -> NoReturn:
@@ -90,8 +90,9 @@ def terminate(_number: int, _frame: FrameType | None) -> NoReturn:
 def invoke(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code; errors of the user are printed without a traceback."""
     debug = "--debug" in arguments
+    others = [argument for argument in arguments if argument != "--debug"]
     try:
-        result = cli.main(list(arguments), prog_name="xfw", standalone_mode=False)
+        result = cli.main(["--debug", *others] if debug else others, prog_name="xfw", standalone_mode=False)
     except UserError as error:
         return failed(str(error), error.exit_code, debug)
     except click.UsageError as error:

@@ -18,7 +18,8 @@ from xfw.experiment import Adam, AdamW
 
 __all__ = ["AdamKernel"]
 
-BLOCK = 1024
+BLOCK, WARPS = 2048, 8
+"""Entries and warps of one program: the fastest of eight settings on an H100 (docs/performance.md)."""
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -77,6 +78,6 @@ class AdamKernel:
         _adam[(triton.cdiv(width, BLOCK), lanes)](
             parameters_TP, gradients_TP, state["exp_avg"], state["exp_avg_sq"], state["step"], *self._hyper, width,
             parameters_TP.stride(0),
-            decoupled=self._decoupled, block=BLOCK,
+            decoupled=self._decoupled, block=BLOCK, num_warps=WARPS,
         )  # fmt: skip
         state["step"].add_(1)
