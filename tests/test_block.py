@@ -194,6 +194,30 @@ def test_request_to_stop_is_obeyed_in_this_process(tmp_path, reference):
     assert results_of(run) == reference
 
 
+class After(Stop):
+    """Asks to stop once it was asked so many times whether it does."""
+
+    def __init__(self, questions):
+        super().__init__()
+        self.questions = questions
+
+    @property
+    def requested(self):
+        self.questions -= 1
+        return self.questions < 0
+
+
+@pytest.mark.parametrize("questions", [0, 1, 5, 13, 14, 20])
+def test_block_that_is_stopped_again_as_soon_as_it_is_resumed_loses_nothing(tmp_path, reference, questions):
+    run = small_run(tmp_path)
+    assert block.main(run.path, 0, stop=After(questions)) == 75
+    position = load_state(run.block_dir(0)).position
+    for _ in range(2):
+        assert block.main(run.path, 0, stop=After(0)) == 75
+        assert load_state(run.block_dir(0)).position == position
+    assert results_of(run) == reference
+
+
 def test_full_disk_fails_the_block_with_that_reason_and_it_can_be_resumed(tmp_path, monkeypatch, eager, reference):
     run = small_run(tmp_path)
     left = [30]

@@ -111,6 +111,7 @@ def test_blocks_stopped_at_random_moments_end_with_equal_metrics(tmp_path, execu
         longest, before = LONGEST, None
         while claims.block_state(run.block_dir(0)).state != claims.DONE:
             met += disturb(executor, run, chance.uniform(0.05, longest), number)
+            assert claims.block_state(run.block_dir(0)).state != claims.FAILED, "see log.txt"
             check_files(run)
             restored = load_state(run.block_dir(0))
             position = restored.position if restored else None
