@@ -25,61 +25,26 @@ from typing import Any
 
 import references
 import torch
-from xfw import seeds
 from xfw.config.resolve import resolve
 from xfw.data.sources import Sources
 from xfw.engine.session import Session
-from xfw.plan.manifest import BlockPlan, Execution, Manifest, Member
 from xfw.plugins.registry import load_experiment
 from xfw.store.commit import Committer
+from xfw.testing.blocks import block_session
 
-FP32_PRODUCTS = 51.6e12 / 2
-"""Multiply-adds per second of a large float32 product on an H100, measured (docs/performance.md)."""
-
-
-class NoCommits:
-    """A committer that never asks for a commit, for the bare step rate."""
-
-    def due(self) -> bool:
-        return False
-
-    def commit(self, commit: Any) -> None:
-        self.last = commit
-
-
-class Running:
-    """A control that never stops a block."""
-
-    def stop_requested(self) -> bool:
-        return False
-
-    def progress(self, *args: Any) -> None:
-        pass
-
-    def note(self, text: str) -> None:
-        print(text)
-
-
-def session(arch: str, trials: int, args: argparse.Namespace, committer: Any, *, strategy: str, loops: int) -> Session:
-    """Make a block of ``trials`` trials of the residual MLP ``arch``, ready to step."""
-    experiment = load_experiment("psa")
-    overrides = [f"arch={arch}", "family=resmlp", f"data={args.data}", f"meta_loops={loops}", "mode=hidden"]
-    resolved = resolve(experiment, preset=None, overrides=overrides)
-    members = tuple(Member(0, t, f"{seeds.trial_key(1, t, {}):016x}") for t in range(trials))
-    plan = BlockPlan(0, members, trials, strategy, 0, 0)
-    execution = Execution(args.device, "float32", args.allow_tf32, strategy, 1, 1, args.data_dir or "")
-    manifest = Manifest(
-        run="benchmark", experiment="psa", preset="quick", stage="train", created="", command=(), seed=1,
-        config=resolved.common, config_hash="", provenance=resolved.provenance, axes=resolved.axes,
-        conditions=resolved.conditions, blocks=(plan,), execution=execution, versions={},
-    )  # fmt: skip
-    made = Session(manifest, plan, experiment, committer, Running(), print_nothing)
+def session(arch: str, trials: int, args: argparse.Namespace, *, strategy: str, loops: int = 1) -> Session:
+    """Make a block of ``trials`` trials of the residual MLP ``arch``, ready to step; it commits nothing."""
+    made = block_session(
+        load_experiment("psa"),
+        [f"arch={arch}", "family=resmlp", f"data={args.data}", f"meta_loops={loops}", "mode=hidden"],
+        trials=trials,
+        strategy=strategy,
+        device=args.device,
+        data_dir=args.data_dir or "",
+        allow_tf32=args.allow_tf32,
+    )
     made.start(None)
     return made
-
-
-def print_nothing(text: str) -> None:
-    """Drop the block's log."""
 
 
 def stepper(made: Session) -> Callable[[int], None]:
@@ -135,7 +100,8 @@ def whole_run(arch: str, trials: int, args: argparse.Namespace, strategy: str) -
     """Return seconds per trial-step of whole loops: evaluation, ratchet, records and commits included."""
     loops = args.loops
     with tempfile.TemporaryDirectory() as folder:
-        made = session(arch, trials, args, Committer(Path(folder)), strategy=strategy, loops=loops + 1)
+        made = session(arch, trials, args, strategy=strategy, loops=loops + 1)
+        made.committer = Committer(Path(folder))
         made._count_steps()
         made._epoch(0)
         made.position |= {"epoch": 1, "step": 0}
@@ -149,12 +115,12 @@ def whole_run(arch: str, trials: int, args: argparse.Namespace, strategy: str) -
 def on_cuda(arch: str, args: argparse.Namespace) -> dict[str, Any]:
     device = torch.device(args.device)
     data = load_experiment("psa").hooks.load_data(
-        config=session(arch, 1, args, NoCommits(), strategy="serial", loops=1).configs[0],
+        config=session(arch, 1, args, strategy="serial").configs[0],
         sources=Sources(args.data_dir),
     )["train"]
 
     def model() -> torch.nn.Module:
-        return session(arch, 1, args, NoCommits(), strategy="serial", loops=1).block.module(0).to(device)
+        return session(arch, 1, args, strategy="serial").block.module(0).to(device)
 
     runs = {
         "plain loop": references.plain_loop(model(), data, device),
@@ -166,13 +132,13 @@ def on_cuda(arch: str, args: argparse.Namespace) -> dict[str, Any]:
     for trials in args.trials:
         name = f"stack T={trials}"
         torch.cuda.reset_peak_memory_stats()
-        runs[name] = stepper(session(arch, trials, args, NoCommits(), strategy="stack", loops=1))
+        runs[name] = stepper(session(arch, trials, args, strategy="stack"))
         runs[name](2)
         shares[name] = trials
         memory[name] = torch.cuda.max_memory_allocated()
     if args.streams:
         name = f"streams T={args.streams}"
-        runs[name] = stepper(session(arch, args.streams, args, NoCommits(), strategy="streams", loops=1))
+        runs[name] = stepper(session(arch, args.streams, args, strategy="streams"))
         shares[name] = args.streams
     seconds = interleaved(runs, shares, synchronised, args)
     result: dict[str, Any] = {"arch": arch, "seconds": seconds, "peak_bytes": memory}
@@ -186,7 +152,7 @@ def on_cpu(arch: str, args: argparse.Namespace) -> dict[str, Any]:
     trials, strategy = args.trials[0], args.strategy
     result: dict[str, Any] = {"arch": arch}
     torch.set_num_threads(1)
-    made = session(arch, trials, args, NoCommits(), strategy=strategy, loops=1)
+    made = session(arch, trials, args, strategy=strategy)
     device, data = torch.device("cpu"), made.trainer.datasets["train"]
     runs = {
         "plain loop": references.plain_loop(made.block.module(0), data, device),
@@ -230,7 +196,7 @@ def worker(args: argparse.Namespace) -> None:
         run = references.plain_loop(model, data, torch.device("cpu"))
     else:
         torch.set_num_threads(1)
-        run = stepper(session(args.arch[0], trials, args, NoCommits(), strategy=args.worker, loops=1))
+        run = stepper(session(args.arch[0], trials, args, strategy=args.worker))
     steps = calibrated(run, time.perf_counter, args.seconds)
     print(measure(run, steps, time.perf_counter) / trials)
 

@@ -67,7 +67,6 @@ def run_block(
 
     Raises Interrupted after a commit when ``control`` asks to stop. Exceptions of the plugin pass through.
     """
-    _set_numerics(manifest.execution)
     session = Session(manifest, plan, experiment, committer, control, log)
     if restored is None:
         session.start(source)
@@ -97,6 +96,7 @@ class Session:
         control: Control,
         log: Callable[[str], None],
     ) -> None:
+        _set_numerics(manifest.execution)
         self.hooks, self.committer, self.control, self.log = experiment.hooks, committer, control, log
         self.plan = plan
         parts = assemble(manifest, plan, experiment)

@@ -83,6 +83,7 @@ def block_session(
     seed: int = 1,
     data_dir: str = "",
     preset: str | None = None,
+    allow_tf32: bool = False,
     log: Callable[[str], None] = lambda _text: None,
 ) -> Session:
     """Return a session for one block; ``only`` keeps the members at these places (by condition, then by trial)."""
@@ -109,7 +110,7 @@ def block_session(
         axes=resolved.axes,
         conditions=resolved.conditions,
         blocks=(plan,),
-        execution=Execution(device, dtype, False, strategy, 1, 1, data_dir),
+        execution=Execution(device, dtype, allow_tf32, strategy, 1, 1, data_dir),
         versions={},
     )
     return Session(manifest, plan, experiment, _KeepLast(), _NeverStop(), log)  # type: ignore[arg-type]
