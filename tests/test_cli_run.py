@@ -178,7 +178,7 @@ def test_a_run_is_stored_with_plan_seed_and_command_before_it_is_executed(
     options = ["--trials", "3", "--seed", "5", "--jobs", "2", "--fail-fast", "--dtype", "float64"]
     assert invoke(["run", "psa", *TINY, *options]) == 0
     [(run_dir, given)] = executed
-    assert given == {"jobs": 2, "fail_fast": True, "quiet": False}
+    assert given == {"jobs": 2, "per_gpu": 1, "fail_fast": True, "quiet": False}
     stored = tomllib.loads((run_dir.path / "run.toml").read_text())
     assert (stored["seed"], stored["execution"]["dtype"], stored["execution"]["jobs"]) == (5, "float64", 2)
     assert stored["provenance"]["arch"] == "command line"

@@ -102,6 +102,12 @@ def compare(
                 f"runs of different experiments cannot be compared: {experiment.name}, {', '.join(others)}"
             )
         sealed = [_needed(results, run) for run, (_, results, _) in zip(runs, opened, strict=True)]
+        ids = [each.run for each in sealed]
+        twice = sorted({each for each in ids if ids.count(each) > 1})
+        if twice:
+            raise WrongInput(f"run {twice[0]} is given twice: a run cannot be compared with itself")
+        if len(ids) > 1:
+            report = report / f"with-{'-'.join(ids[1:])}"
         shared = all_analyzers(experiment.hooks.metrics(), None)["compare"]
         options = _options([shared], assignments)[shared.name]
         output = _output(directory, report, formats, as_json)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from xfw.cli.options import json_option, results_dir_option
+from xfw.cli.options import json_option, per_gpu_option, results_dir_option
 from xfw.cli.printing import print_json
 from xfw.store.rundir import RunDir, find_run
 
@@ -20,7 +20,7 @@ __all__ = ["resume"]
 @click.command()
 @click.argument("run")
 @click.option("--jobs", type=click.IntRange(min=0), help="Blocks at once; 0: in this process.  [default: as planned]")
-@click.option("--per-gpu", type=click.IntRange(min=1), default=1, show_default=True, help="Blocks that share a GPU.")
+@per_gpu_option
 @click.option("--fail-fast", is_flag=True, help="Stop at the first failure.")
 @click.option("--allow-version-change", is_flag=True, help="Accept another version of xfw or of the plugin.")
 @click.option("--quiet", is_flag=True, help="Print failures and the result only.")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
-from xfw.cli.options import json_option, results_dir_option
+from xfw.cli.options import json_option, per_gpu_option, results_dir_option
 from xfw.cli.printing import print_json, print_table
 from xfw.cli.subject import Subject, find_subject
 from xfw.config.resolve import Resolved, SourceConfig, resolve
@@ -91,6 +91,7 @@ class Options:
     strategy: str | None
     block_size: int | None
     jobs: int | None
+    per_gpu: int
     threads: int
     fail_fast: bool
     dry_run: bool
@@ -115,6 +116,7 @@ class Options:
 @click.option("--strategy", type=click.Choice(STRATEGIES), help="How a block trains.  [default: auto]")
 @click.option("--block-size", type=click.IntRange(min=1), help="Trials of a block.")
 @click.option("--jobs", type=click.IntRange(min=0), help="Blocks at once; 0: in this process.  [default: cores, GPUs]")
+@per_gpu_option
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of a block.")
 @click.option("--fail-fast", is_flag=True, help="Stop at the first failure.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
@@ -266,7 +268,9 @@ def carried_out(options: Options, subject: Subject, manifest: Manifest) -> int:
     if not quiet:
         count, blocks = len(manifest.members()), len(manifest.blocks)
         click.echo(f"run {run_dir.id}: {count} trials in {blocks} blocks, seed {manifest.seed}")
-    code = execute(run_dir, jobs=manifest.execution.jobs, fail_fast=options.fail_fast, quiet=quiet)
+    code = execute(
+        run_dir, jobs=manifest.execution.jobs, per_gpu=options.per_gpu, fail_fast=options.fail_fast, quiet=quiet
+    )
     report(run_dir, code, options)
     return code
 

@@ -41,8 +41,12 @@ class Recorder:
         if "wall_time" in declared:
             row.setdefault("wall_time", self._share_of_time())
         if set(row) != declared:
-            wrong = sorted(set(row) ^ declared)
-            raise UserError(f"record: stream '{stream}' was given other variables than declared: {', '.join(wrong)}")
+            missing, unknown = sorted(declared - set(row)), sorted(set(row) - declared)
+            what = [f"missing: {', '.join(missing)}"] * bool(missing) + [f"undeclared: {', '.join(unknown)}"] * bool(
+                unknown
+            )
+            hint = "every row of a stream has all variables that the hook `records` declares, and no other"
+            raise UserError(f"record: stream '{stream}': {'; '.join(what)}", hint=hint)
         self._pending.append((stream, row))
 
     def array(self, name: str, values: Value) -> None:
