@@ -99,7 +99,7 @@ class Session:
         _set_numerics(manifest.execution)
         self.hooks, self.committer, self.control, self.log = experiment.hooks, committer, control, log
         self.plan = plan
-        parts = assemble(manifest, plan, experiment)
+        self.parts = parts = assemble(manifest, plan, experiment)
         self.configs, self.epochs = parts.configs, parts.epochs
         self.trainer = make_trainer(parts, plan.strategy, self._note)
         self.declared: Records = self.hooks.records(config=self.configs[0])
