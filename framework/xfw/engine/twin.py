@@ -87,6 +87,8 @@ def _affine(x: torch.Tensor, weight_TOI: torch.Tensor, bias_TO: torch.Tensor | N
         # Shared input: all maps side by side are one product.
         lanes, outputs, inputs = weight_TOI.shape
         y_TOB = torch.mm(weight_TOI.reshape(lanes * outputs, inputs), x.t()).view(lanes, outputs, -1)
+    elif bias_TO is not None and not x.is_cuda:  # on a CPU the product adds the bias for nothing
+        return torch.baddbmm(bias_TO.unsqueeze(2), weight_TOI, x.transpose(1, 2)).transpose(1, 2)
     else:
         y_TOB = torch.bmm(weight_TOI, x.transpose(1, 2))
     if bias_TO is not None:
