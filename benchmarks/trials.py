@@ -32,6 +32,7 @@ from xfw.plugins.registry import load_experiment
 from xfw.store.commit import Committer
 from xfw.testing.blocks import block_session
 
+
 def session(arch: str, trials: int, args: argparse.Namespace, *, strategy: str, loops: int = 1) -> Session:
     """Make a block of ``trials`` trials of the residual MLP ``arch``, ready to step; it commits nothing."""
     made = block_session(
