@@ -5,6 +5,7 @@ Axes: T trial (lane) of the block.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from xfw.config.resolve import condition_configs
 from xfw.data.sources import Sources
 from xfw.engine.batches import check_epochs, to_device
 from xfw.engine.lanes import LaneStepper
+from xfw.engine.memory import keep_freed_memory
 from xfw.engine.network import Network, build_network
 from xfw.engine.optimizer import ArenaOptimizer
 from xfw.engine.rng import key_words
@@ -24,10 +26,10 @@ from xfw.engine.trainer import Trainer
 from xfw.experiment import Dataset, Epoch
 
 if TYPE_CHECKING:
-    from xfw.plan.manifest import BlockPlan, Manifest, Member
+    from xfw.plan.manifest import BlockPlan, Execution, Manifest, Member
     from xfw.plugins.registry import Experiment
 
-__all__ = ["Parts", "assemble", "make_trainer"]
+__all__ = ["Parts", "assemble", "make_trainer", "set_numerics"]
 
 
 @attrs.frozen(eq=False)
@@ -46,6 +48,7 @@ class Parts:
 
 def assemble(manifest: Manifest, plan: BlockPlan, experiment: Experiment) -> Parts:
     """Build the models of all lanes under their keys and move everything to the device."""
+    set_numerics(manifest.execution)
     hooks = experiment.hooks
     by_condition = condition_configs(manifest, experiment.config_class)
     idle = max(0, plan.width - len(plan.members))
@@ -78,6 +81,21 @@ def assemble(manifest: Manifest, plan: BlockPlan, experiment: Experiment) -> Par
     )
 
 
+def set_numerics(execution: Execution) -> None:
+    """Set what fixes this process's numbers and speed; a device with a number becomes the current one.
+
+    Streams, graphs and kernels are made on the current device, whatever the one that the tensors are on.
+    """
+    torch.set_float32_matmul_precision("high" if execution.allow_tf32 else "highest")
+    torch.backends.cudnn.allow_tf32 = execution.allow_tf32
+    torch.backends.cudnn.benchmark = False
+    if execution.device.startswith("cuda"):
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        if (index := torch.device(execution.device).index) is not None:
+            torch.cuda.set_device(index)
+    keep_freed_memory()
+
+
 def make_trainer(parts: Parts, strategy: str, log: Callable[[str], None]) -> Trainer:
     """Return a trainer that runs steps by ``strategy``, or by what the model admits of it."""
     network, code, words = parts.network, parts.code, parts.words_T2
@@ -105,7 +123,7 @@ def _difference(candidate: Trainer, reference: Trainer, epoch: Epoch, lanes: Seq
 
     def rows_of(trainer: Trainer) -> tuple[torch.Tensor, torch.Tensor]:
         loss_T = trainer.gradients(epoch).get("loss", torch.zeros(network.lanes, device=network.device))
-        rows = torch.cat([network.gradients_TP, network.arena_TP], 1)[lanes]
+        rows = torch.cat([network.gradients_TP[lanes], network.arena_TP[lanes]], 1)
         undo()
         network.gradients_TP.zero_()
         return (loss_T if len(loss_T) == len(lanes) else loss_T[lanes]), rows

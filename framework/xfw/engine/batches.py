@@ -16,6 +16,8 @@ from xfw.experiment import Dataset, Epoch
 
 __all__ = ["Batches", "check_epochs", "gather", "prepared", "to_device"]
 
+ORDERS = ("shuffled", "sequential")
+
 
 def to_device(dataset: Dataset, device: torch.device) -> Dataset:
     """Return the data set with its tensors on the device, in their own types."""
@@ -35,8 +37,14 @@ def prepared(dataset: Dataset, raw: tuple[torch.Tensor, ...], dtype: torch.dtype
 
 
 def check_epochs(epochs: Sequence[Epoch], lengths: Mapping[str, int]) -> None:
-    """Raise UserError where an epoch names a data set that is not there, or that is empty."""
+    """Raise UserError where an epoch names no order or data set that there is, or is without examples or steps."""
     for epoch in epochs:
+        if epoch.order not in ORDERS:
+            hint = did_you_mean(epoch.order, ORDERS)
+            raise UserError(f"epochs: unknown order '{epoch.order}', expected {' or '.join(ORDERS)}", hint=hint)
+        for name, value in (("batch_size", epoch.batch_size), ("steps", epoch.steps)):
+            if value is not None and value < 1:
+                raise UserError(f"epochs: {name} is {value}, expected at least 1")
         if epoch.dataset not in lengths:
             hint = did_you_mean(epoch.dataset, lengths)
             raise UserError(f"epochs: unknown data set '{epoch.dataset}'; load_data returned others", hint=hint)

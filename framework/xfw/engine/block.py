@@ -146,8 +146,9 @@ class Block:
             self._log(f"warning: {text}")
 
     def _state_of_network(self) -> dict[str, torch.Tensor]:
+        """Return arena and buffers by what is added to a snapshot's name: names of data sets, so none holds another."""
         network = self.trainer.network
-        return {"": network.arena_TP, **{f"/buffers/{name}": buffer for name, buffer in network.buffers.items()}}
+        return {"": network.arena_TP, **{f".buffers.{name}": buffer for name, buffer in network.buffers.items()}}
 
     def _flat_positions(self, lane: int, name: str, index: Index) -> np.ndarray:
         layout = self.trainer.network.layout

@@ -38,6 +38,8 @@ class Recorder:
             raise UserError(f"record: unknown stream '{stream}'", hint=did_you_mean(stream, self._streams))
         declared = {variable.name for variable in self._streams[stream].variables}
         row = {name: _own(value) for name, value in values.items()}
+        for name, value in row.items():
+            self._check(f"record: variable '{name}' of stream '{stream}'", value.shape)
         if "wall_time" in declared:
             row.setdefault("wall_time", self._share_of_time())
         if set(row) != declared:
@@ -53,8 +55,9 @@ class Recorder:
         """Set a final array of all trials, ``[T, …]``; names with ``/`` belong to the declared group before it."""
         declared = self._arrays.get(name)
         dtype = None if declared is None else declared.dtype
-        host = _to_numpy(values)[: self._size]
-        self._finals[name] = host if dtype is None else host.astype(_dtype(declared))
+        host = _to_numpy(values)
+        self._check(f"array '{name}'", host.shape)
+        self._finals[name] = host[: self._size].astype(host.dtype if dtype is None else dtype)  # a copy: it may change
 
     def flush(self, *more: torch.Tensor) -> tuple[dict[str, list[dict[str, np.ndarray]]], list[np.ndarray]]:
         """Move pending rows, and ``more`` tensors with them, to the host.
@@ -85,13 +88,17 @@ class Recorder:
         arrays, self._finals, self._host = self._finals, {}, {}
         return records, arrays
 
+    def _check(self, what: str, shape: Sequence[int]) -> None:
+        if not shape or shape[0] < self._size:
+            raise UserError(f"{what} has shape {tuple(shape)}, expected one entry for each trial of the block")
+
     def _share_of_time(self) -> np.ndarray:
         now = time.perf_counter()
         spent, self._last = now - self._last, now
         return np.full(self._size, spent / self._size)
 
 
-def _own(value: Value) -> Value:
+def _own(value: Value) -> torch.Tensor | np.ndarray:
     """Copy what an observer may change later."""
     return value.detach().clone() if isinstance(value, torch.Tensor) else np.array(value)
 

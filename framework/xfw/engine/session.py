@@ -5,7 +5,6 @@ Axes: T trial (lane) of the block.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,14 +13,13 @@ import torch
 
 from xfw.engine.assembly import assemble, make_trainer
 from xfw.engine.block import Block
-from xfw.engine.memory import keep_freed_memory
 from xfw.engine.recorder import Recorder
 from xfw.errors import UserError
 from xfw.experiment import Epoch, Records
 from xfw.store.commit import Commit
 
 if TYPE_CHECKING:
-    from xfw.plan.manifest import BlockPlan, Execution, Manifest
+    from xfw.plan.manifest import BlockPlan, Manifest
     from xfw.plugins.registry import Experiment
     from xfw.store.commit import Committer, Restored
     from xfw.store.results import TrialSource
@@ -75,15 +73,6 @@ def run_block(
     return session.run()
 
 
-def _set_numerics(execution: Execution) -> None:
-    torch.set_float32_matmul_precision("high" if execution.allow_tf32 else "highest")
-    torch.backends.cudnn.allow_tf32 = execution.allow_tf32
-    torch.backends.cudnn.benchmark = False
-    if execution.device.startswith("cuda"):
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    keep_freed_memory()
-
-
 class Session:
     """A block in the process that trains it: its network, data, trainer and position."""
 
@@ -96,7 +85,6 @@ class Session:
         control: Control,
         log: Callable[[str], None],
     ) -> None:
-        _set_numerics(manifest.execution)
         self.hooks, self.committer, self.control, self.log = experiment.hooks, committer, control, log
         self.plan = plan
         self.parts = parts = assemble(manifest, plan, experiment)
@@ -143,12 +131,14 @@ class Session:
                 block.values[rest] = torch.tensor(array, device=block.device)
         self.position = dict(restored.position)
         block.first_epoch = self.position["first_epoch"]
+        block.epoch = max(0, self.position["epoch"] - (self.position["step"] == 0))
+        _fill(block.finite, saved["finite"], "finite")
         self._meters = {name: array for name, array in saved.items() if name.startswith("epoch/")}
 
     def _state(self, *, final: bool) -> dict[str, np.ndarray]:
         """Return everything that a resume needs; at the end, what a later run may start from."""
         network, block = self.trainer.network, self.block
-        tensors: dict[str, torch.Tensor] = {"parameters": network.arena_TP}
+        tensors: dict[str, torch.Tensor] = {"parameters": network.arena_TP, "finite": block.finite}
         if self.trainer.optimizer is not None and not final:
             tensors |= {f"optimizer/{name}": value for name, value in self.trainer.optimizer.state.items()}
         tensors |= {f"buffers/{name}": value for name, value in network.buffers.items()}
@@ -243,7 +233,7 @@ class Session:
             self._headline = {name: row[name].tolist() for name in numbers}
             for lane, member in enumerate(self.plan.members):
                 own = {name: value[lane] for name, value in row.items()}
-                own[stream.coordinate] = self.block.first_epoch + self.block.epoch + stream.first
+                own.setdefault(stream.coordinate, self.block.first_epoch + self.block.epoch + stream.first)
                 text = self.hooks.describe_record(
                     config=self.configs[lane], trial=member.trial, row=own, last=last
                 ) or " ".join(f"{name}={value}" for name, value in own.items())
