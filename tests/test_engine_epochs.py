@@ -110,9 +110,12 @@ def test_bytes_are_stored_as_bytes_and_prepared_by_batch() -> None:
     [
         (xfw.Epoch(batch_size=4, dataset="trian"), "unknown data set 'trian'"),
         (xfw.Epoch(batch_size=4, dataset="empty"), "data set 'empty' is empty"),
+        (xfw.Epoch(batch_size=4, order="shufled"), "unknown order 'shufled'"),
+        (xfw.Epoch(batch_size=0), "batch_size is 0"),
+        (xfw.Epoch(batch_size=4, steps=0), "steps is 0"),
     ],
 )
-def test_a_wrong_data_set_is_named(epoch: xfw.Epoch, message: str) -> None:
+def test_a_wrong_epoch_is_named(epoch: xfw.Epoch, message: str) -> None:
     with pytest.raises(xfw.UserError, match=message):
         train_block(made(epoch), strategy="serial")
 

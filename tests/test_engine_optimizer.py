@@ -105,6 +105,12 @@ def test_the_first_step_after_a_reset_is_a_first_step() -> None:
         assert math.isclose(step, 0.1 * g / (abs(g) + 1e-8), rel_tol=1e-9)
 
 
+def test_dampened_momentum_is_refused() -> None:
+    """torch.optim.SGD does not dampen the first gradient, which an arena of zero moments would."""
+    with pytest.raises(xfw.UserError, match="dampening"):
+        ArenaOptimizer([xfw.SGD(lr=0.1, momentum=0.9, dampening=0.5)], torch.zeros(1, 3), torch.zeros(1, 3))
+
+
 def test_different_optimizers_in_one_block_are_refused() -> None:
     with pytest.raises(xfw.UserError, match="different optimizers: Adam, SGD"):
         ArenaOptimizer([xfw.Adam(lr=0.1), xfw.SGD(lr=0.1)], torch.zeros(2, 3), torch.zeros(2, 3))

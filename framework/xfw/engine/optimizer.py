@@ -102,6 +102,9 @@ def _make(groups: dict[Optimizer, list[nn.Parameter]], *, fused: bool, capturabl
         options.append(common)
     first = next(iter(groups))
     if isinstance(first, SGD):
+        if any(spec.momentum and spec.dampening for spec in groups if isinstance(spec, SGD)):
+            # torch leaves the very first gradient undamped; a buffer of zeros, which a reset makes, cannot say so.
+            raise UserError("optimizer: SGD with momentum takes no dampening", hint="leave it out: dampening=0")
         return torch.optim.SGD(options, fused=fused)
     kind = torch.optim.AdamW if isinstance(first, AdamW) else torch.optim.Adam
     if not isinstance(first, (Adam, AdamW)):

@@ -18,6 +18,7 @@ from xfw.experiment import Array, Records, Variable
 __all__ = ["Recorder"]
 
 Value = torch.Tensor | np.ndarray | Sequence[Any]
+_Held = torch.Tensor | np.ndarray
 
 
 class Recorder:
@@ -27,7 +28,7 @@ class Recorder:
         self._streams = {stream.name: stream for stream in declared.streams}
         self._arrays = {array.name: array for array in declared.arrays}
         self._size, self._device = size, device
-        self._pending: list[tuple[str, dict[str, Value]]] = []
+        self._pending: list[tuple[str, dict[str, _Held]]] = []
         self._host: dict[str, dict[str, list[np.ndarray]]] = {}
         self._finals: dict[str, np.ndarray] = {}
         self._last = time.perf_counter()
@@ -98,7 +99,7 @@ class Recorder:
         return np.full(self._size, spent / self._size)
 
 
-def _own(value: Value) -> torch.Tensor | np.ndarray:
+def _own(value: Value) -> _Held:
     """Copy what an observer may change later."""
     return value.detach().clone() if isinstance(value, torch.Tensor) else np.array(value)
 

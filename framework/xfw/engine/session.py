@@ -138,7 +138,7 @@ class Session:
     def _state(self, *, final: bool) -> dict[str, np.ndarray]:
         """Return everything that a resume needs; at the end, what a later run may start from."""
         network, block = self.trainer.network, self.block
-        tensors: dict[str, torch.Tensor] = {"parameters": network.arena_TP, "finite": block.finite}
+        tensors: dict[str, torch.Tensor] = {"parameters": network.arena_TP, "finite": block.finite.to(torch.int8)}
         if self.trainer.optimizer is not None and not final:
             tensors |= {f"optimizer/{name}": value for name, value in self.trainer.optimizer.state.items()}
         tensors |= {f"buffers/{name}": value for name, value in network.buffers.items()}
