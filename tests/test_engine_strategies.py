@@ -16,7 +16,7 @@ import xfw
 from torch import nn
 from torch.nn import functional
 from xfw.engine.strategy import choose
-from xfw.engine.twin import refusal
+from xfw.engine.twin import _affine, refusal
 from xfw.testing.blocks import train_block
 from xfw.testing.shapes import LOWERINGS, Config, experiment, load_data, network, python_branch, run, train_step
 
@@ -75,6 +75,15 @@ def test_company_changes_no_bit_of_a_trial(model: str, strategy: str) -> None:
         alone = run(model, strategy, overrides=settings, trials=3, only=[place])
         assert np.array_equal(alone.parameters()[0], together.parameters()[place])
         assert np.array_equal(alone.record("epoch", "loss")[:, 0], together.record("epoch", "loss")[:, place])
+
+
+@pytest.mark.parametrize("outputs", [1, 2, 3, 18])
+def test_company_changes_no_bit_of_an_evaluation(outputs: int) -> None:
+    x, weight, bias = torch.randn(300, 784), torch.randn(20, outputs, 784), torch.randn(20, outputs)
+    together = _affine(x, weight, bias)
+    for lane in (0, 7, 19):
+        alone = _affine(x, weight[lane : lane + 1], bias[lane : lane + 1])
+        assert torch.equal(alone[0], together[lane])
 
 
 def test_idle_lanes_are_neither_stored_nor_felt() -> None:

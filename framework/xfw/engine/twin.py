@@ -83,9 +83,12 @@ class _Affine(torch.autograd.Function):
 
 def _affine(x: torch.Tensor, weight_TOI: torch.Tensor, bias_TO: torch.Tensor | None) -> torch.Tensor:
     """Return ``[T, B, O]``, feature-major in memory; ``x`` is ``[T, B, I]``, or ``[B, I]`` shared by all trials."""
+    lanes, outputs, inputs = weight_TOI.shape
+    if x.dim() == 2 and not x.is_cuda:
+        # Not as below: on a CPU the bits of a product of few rows depend on their number, so on the neighbours.
+        x = x.expand(lanes, *x.shape)
     if x.dim() == 2:
         # Shared input: all maps side by side are one product.
-        lanes, outputs, inputs = weight_TOI.shape
         y_TOB = torch.mm(weight_TOI.reshape(lanes * outputs, inputs), x.t()).view(lanes, outputs, -1)
     elif bias_TO is not None and not x.is_cuda:  # on a CPU the product adds the bias for nothing
         return torch.baddbmm(bias_TO.unsqueeze(2), weight_TOI, x.transpose(1, 2)).transpose(1, 2)
