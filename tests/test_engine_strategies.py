@@ -15,6 +15,9 @@ import torch
 import xfw
 from torch import nn
 from torch.nn import functional
+from xfw.engine.dropout import KeyedDropout, RngHolder
+from xfw.engine.lanes import LaneStepper
+from xfw.engine.rng import Rng, key_words
 from xfw.engine.strategy import choose
 from xfw.engine.twin import _affine, refusal
 from xfw.testing.blocks import train_block
@@ -186,6 +189,44 @@ def test_the_rule_depends_on_the_model_and_the_device_only() -> None:
     assert choose(wide, "cpu", "stack") == "stack"
     with pytest.raises(xfw.UserError, match="unknown strategy 'stak'"):
         choose(wide, "cpu", "stak")
+
+
+def test_a_dropout_rate_of_one_leaves_nothing() -> None:
+    site = KeyedDropout("site", [1.0], RngHolder(), torch.device("cpu")).lane(0)
+    site.holder.current = Rng(key_words([1], "cpu")[0], torch.tensor(0), torch.tensor(0))
+    assert not site(torch.ones(4)).any()
+
+
+class Tied(nn.Module):
+    """Two maps with one weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(12, 12), nn.Linear(12, 12)
+        self.second.weight = self.first.weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.second(torch.tanh(self.first(x)))
+        return y[:, :3]
+
+
+@pytest.mark.parametrize("strategy", ["stack", "serial"])
+def test_a_shared_weight_is_one_in_every_strategy(strategy: str) -> None:
+    from xfw.testing.blocks import block_session
+
+    session = block_session(experiment(build_model=lambda config: Tied()), strategy=strategy, dtype="float64")
+    session.start(None)
+    trainer = session.trainer
+    model = session.block.module(1)
+    assert model.get_parameter("second.weight") is model.get_parameter("first.weight")
+    metrics = trainer.gradients(session.epochs[0])
+    assert torch.isfinite(metrics["loss"]).all()
+    found = trainer.network.gradients["first.weight"].clone()
+    single = LaneStepper(trainer.network, trainer.stepper.code, trainer.stepper.words_T2, streams=False)
+    trainer.stepper = single
+    trainer.gradients(session.epochs[0])
+    assert trainer.network.gradients["first.weight"].abs().min() > 0
+    assert (found - trainer.network.gradients["first.weight"]).abs().max() <= TOLERANCE
 
 
 def test_shared_weights_have_no_twin() -> None:

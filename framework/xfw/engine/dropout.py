@@ -32,7 +32,8 @@ class KeyedDropout(nn.Module):
         self.rates = tuple(rates)
         self.active = any(rate > 0 for rate in rates)
         self.threshold = torch.tensor([round(rate * 2**24) for rate in rates], dtype=torch.int32, device=device)
-        self.scale = torch.tensor([1 / (1 - rate) for rate in rates], dtype=torch.float32, device=device)
+        scales = [1 / (1 - rate) if rate < 1 else 0.0 for rate in rates]  # of a rate of 1 nothing is left to scale
+        self.scale = torch.tensor(scales, dtype=torch.float32, device=device)
 
     def lane(self, lane: int) -> KeyedDropout:
         """Return the site of a single trial, with 0-d rate tensors and a holder of its own to be set."""

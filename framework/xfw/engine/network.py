@@ -34,6 +34,9 @@ class Network:
         self.holder = RngHolder()
         shapes = {name: tuple(p.shape) for name, p in models[0].named_parameters()}
         _check_equal(models, shapes)
+        owners = {id(p): name for name, p in models[0].named_parameters()}
+        every = models[0].named_parameters(remove_duplicate=False)
+        self.shared = {name: owners[id(p)] for name, p in every if owners[id(p)] != name}
         # Frozen parameters come last, where no optimizer reaches them.
         self.trained = {name for name, p in models[0].named_parameters() if p.requires_grad}
         ordered = sorted(shapes, key=lambda name: name not in self.trained)
@@ -64,6 +67,8 @@ class Network:
         module = copy.deepcopy(self.template)
         for name, view in self.parameters.items():
             _assign(module, "_parameters", name, nn.Parameter(view[lane], requires_grad=name in self.trained))
+        for name, owner in self.shared.items():
+            _assign(module, "_parameters", name, module.get_parameter(owner))
         for name, buffer in self.buffers.items():
             _assign(module, "_buffers", name, buffer[lane])
         holder = RngHolder()

@@ -122,6 +122,8 @@ class StackedStepper:
         parameters, buffers, rates = tensors
         for name, value in parameters.items():
             _assign(self._module, "_parameters", name, value)
+        for name, owner in self.network.shared.items():
+            _assign(self._module, "_parameters", name, parameters[owner])
         for name, value in buffers.items():
             _assign(self._module, "_buffers", name, value)
         for name, (threshold, scale) in rates.items():

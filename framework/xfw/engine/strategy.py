@@ -75,7 +75,7 @@ def make_stepper(
 def _stacked(
     network: Network, code: StepCode, words_T2: torch.Tensor
 ) -> Iterator[tuple[str, Callable[[], StackedStepper]]]:
-    if not refusal(network.template):
+    if not network.shared and not refusal(network.template):
         yield "stacked twin", lambda: TwinStepper(network, code, words_T2)
     if network.device.type == "cpu" and any(isinstance(m, nn.modules.conv._ConvNd) for m in network.template.modules()):
         # Grouped convolutions take twice the time of single ones on a CPU, and their bits depend on the width.
