@@ -229,7 +229,7 @@ class Session:
         last = self.block.first_epoch + len(self.epochs)
         lines = []
         for row in rows.get(stream.name, []):
-            numbers = [variable.name for variable in stream.variables if not variable.axes][:HEADLINE]
+            numbers = [v.name for v in stream.variables if not v.axes and v.name != stream.coordinate][:HEADLINE]
             self._headline = {name: row[name].tolist() for name in numbers}
             for lane, member in enumerate(self.plan.members):
                 own = {name: value[lane] for name, value in row.items()}

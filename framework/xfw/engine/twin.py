@@ -17,6 +17,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 
 from xfw.engine.dropout import KeyedDropout, RngHolder
+from xfw.engine.layout import ALIGNMENT
 
 __all__ = ["NotTwinned", "Twin", "refusal"]
 
@@ -71,14 +72,31 @@ class _Affine(torch.autograd.Function):
         grad_TOB = grad_TBO.transpose(1, 2)
         grad_x = None
         if ctx.needs_input_grad[0]:
-            grad_x = torch.bmm(weight_TOI.transpose(1, 2), grad_TOB).transpose(1, 2)
+            grad_x = _products(weight_TOI.transpose(1, 2), grad_TOB, x_TBI.shape[1]).transpose(1, 2)
         if grad_weight_TOI.is_cuda:
             torch.bmm(grad_TOB, x_TBI, out=grad_weight_TOI)
         else:  # on CPU a batched product into a strided result falls back to one product a trial
-            grad_weight_TOI.copy_(torch.bmm(grad_TOB, x_TBI))
+            grad_weight_TOI.copy_(_products(grad_TOB, x_TBI, x_TBI.shape[1]))
         if grad_bias_TO is not None:
             torch.sum(grad_TOB, dim=2, out=grad_bias_TO)
         return grad_x, None, None, None, None
+
+
+def _products(a: torch.Tensor, b: torch.Tensor, batch: int) -> torch.Tensor:
+    """Return the matrix product of every trial; on a CPU its bits must not depend on the other trials.
+
+    They may where matrix libraries treat aligned matrices apart, and a batch that is no multiple of the alignment
+    shifts every trial's matrix: such (short last) batches are multiplied trial by trial, from fresh memory. And they
+    do where a matrix is a vector, which one trial alone multiplies by another routine than many.
+    """
+    if a.is_cuda:
+        return torch.bmm(a, b)
+    if a.shape[1] == 1 or b.shape[2] == 1:
+        return (a.unsqueeze(3) * b.unsqueeze(1)).sum(2)
+    if batch % ALIGNMENT == 0:
+        return torch.bmm(a, b)
+    fresh = torch.contiguous_format
+    return torch.stack([x.clone(memory_format=fresh) @ y.clone(memory_format=fresh) for x, y in zip(a, b, strict=True)])
 
 
 def _affine(x: torch.Tensor, weight_TOI: torch.Tensor, bias_TO: torch.Tensor | None) -> torch.Tensor:
@@ -90,10 +108,11 @@ def _affine(x: torch.Tensor, weight_TOI: torch.Tensor, bias_TO: torch.Tensor | N
     if x.dim() == 2:
         # Shared input: all maps side by side are one product.
         y_TOB = torch.mm(weight_TOI.reshape(lanes * outputs, inputs), x.t()).view(lanes, outputs, -1)
-    elif bias_TO is not None and not x.is_cuda:  # on a CPU the product adds the bias for nothing
+    elif bias_TO is not None and not x.is_cuda and outputs > 1 and x.shape[1] % ALIGNMENT == 0:
+        # On a CPU the product adds the bias for nothing.
         return torch.baddbmm(bias_TO.unsqueeze(2), weight_TOI, x.transpose(1, 2)).transpose(1, 2)
     else:
-        y_TOB = torch.bmm(weight_TOI, x.transpose(1, 2))
+        y_TOB = _products(weight_TOI, x.transpose(1, 2), x.shape[1])
     if bias_TO is not None:
         y_TOB.add_(bias_TO.unsqueeze(2))
     return y_TOB.transpose(1, 2)

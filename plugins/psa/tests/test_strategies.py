@@ -53,3 +53,14 @@ def test_the_plugin_draws_from_no_global_generator() -> None:
     before = torch.get_rng_state()
     train_block(load_experiment("psa"), ["meta_loops=1", "mode=dropout"], trials=1)
     assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("arch", ["[1*128,1*2]", "[1*64,1*3]", "[1*7,2*5]", "[2*1]", "[3*18]"])
+def test_company_changes_no_bit_where_maps_are_vectors_or_batches_are_odd(arch: str, dtype: str) -> None:
+    keys = [f"arch={arch}", "meta_loops=2", "mode=none,hidden", "family=simplemlp"]  # the last batch has 173 images
+    experiment = load_experiment("psa")
+    together = train_block(experiment, keys, trials=5, dtype=dtype)
+    for place in (0, 7):
+        alone = train_block(experiment, keys, trials=5, only=[place], dtype=dtype)
+        assert np.array_equal(alone.parameters()[0], together.parameters()[place])
