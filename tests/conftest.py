@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,9 @@ SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 
 if SHARED_DATA.is_dir():
     os.environ.setdefault("XFW_DATA_DIR", str(SHARED_DATA))
+
+# A shell that starts the tests in the background lets them ignore Ctrl-C; tests of Ctrl-C need Python's own handler.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

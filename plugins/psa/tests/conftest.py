@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,6 +17,9 @@ SHARED_DATA = Path(__file__).parents[4] / "shared" / "data"
 
 if SHARED_DATA.is_dir():
     os.environ.setdefault("XFW_DATA_DIR", str(SHARED_DATA))
+
+# A shell that starts the tests in the background lets them ignore Ctrl-C; tests of Ctrl-C need Python's own handler.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 Run = Callable[..., Results]
 
