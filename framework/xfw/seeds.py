@@ -28,7 +28,7 @@ def trial_key(seed: int, trial: int, entered: Mapping[str, str]) -> int:
 
 
 def derive(key: int, purpose: str) -> int:
-    """Return the 64-bit key of one purpose (``init``, ``order``, ``ablation``, …) of a trial."""
+    """Return the 64-bit key of one purpose (``init``, ``order``, ``noise``, …) of a trial."""
     return _hash64(["xfw-purpose", key, purpose])
 
 

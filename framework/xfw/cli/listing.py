@@ -29,7 +29,7 @@ def list_plugins(hooks: bool, strict: bool, as_json: bool) -> int:
     if as_json:
         print_json({"schema": 1, "plugins": [described(one, hooks) for one in loaded]})
     elif not loaded:
-        click.echo("no plugin is installed; the first one is: pip install xfw-psa")
+        click.echo("no plugin is installed; those that ship with xfw: pip install ./plugins/NAME")
     else:
         print_listing(loaded, hooks)
     return 1 if strict and any(one.info.state not in ("ok", "installed") for one in loaded) else 0

@@ -6,7 +6,7 @@ Axes: T trial (lane) of the block, B example.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -169,7 +169,3 @@ class TwinStepper(StackedStepper):
             return dict(self.code.evaluate_step(self.twin.for_lane(place), parts))
 
         return dict(vmap(lane, in_dims=(0, *(None for _ in batch)))(self._lanes_T, *batch))
-
-
-Stepper = StackedStepper | TwinStepper
-LaneFunction = Callable[..., dict[str, torch.Tensor]]

@@ -102,5 +102,5 @@ def unknown(name: str, kind: str, known: Sequence[str]) -> UserError:
     elif known:
         hint = f"known: {', '.join(known)}"
     else:
-        hint = "no plugin is installed; the first one is: pip install xfw-psa"
+        hint = "no plugin is installed; those that ship with xfw: pip install ./plugins/NAME"
     return UserError(f"unknown {kind} '{name}'", hint=hint, exit_code=2)

@@ -74,5 +74,5 @@ def declared_variable(stream: Stream, name: str) -> Variable | None:
 
 
 def declared_array(records: Records, name: str) -> Array | None:
-    """Return the declaration of an array; its name may be a pattern such as ``lkg/*``."""
+    """Return the declaration of an array; its name may be a pattern such as ``best/*``."""
     return next((array for array in records.arrays if fnmatchcase(name, array.name)), None)

@@ -62,7 +62,7 @@ def loop_line(config: Config, trial: int, row: Any, last: int) -> str:
     from xfw_psa.data import SIZES
 
     images = SIZES[config.data].validation
-    current, best = (100.0 * int(row[name]) / images for name in ("val_correct", "lkg_correct"))
+    current, best = (100.0 * max(0, int(row[name])) / images for name in ("val_correct", "lkg_correct"))
     loop = int(row["epoch"])
     here = loop - (last - config.meta_loops)
     return (
