@@ -88,7 +88,7 @@ class Config:
         None, inherited=False, help="file with the weights to start from (torch.save or safetensors)"
     )
     keep_weights: bool | None = xfw.key(
-        None, help="store the best network in run.h5; by default only in float32 runs of one condition"
+        None, per_trial=True, help="store the best network in run.h5; by default only in float32 runs of one condition"
     )
     share_order: bool = xfw.key(False, help="all trials see the same batches; not supported by this version")
     num_workers: int = xfw.key(4, ge=0, per_trial=True, help="accepted for compatibility, has no effect")
