@@ -52,6 +52,15 @@ def test_png_has_the_size_that_was_asked_for() -> None:
     assert image.size == (600, 400)
 
 
+def test_a_figure_may_ask_for_another_resolution() -> None:
+    from PIL import Image
+
+    figure, _ = figures.new_figure(3, 2, dpi=300)
+    image = Image.open(io.BytesIO(figures.render(figure, "png")))
+    assert image.size == (900, 600)
+    assert image.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+
+
 def test_twelve_styles_differ_without_colour() -> None:
     assert len({(style.marker) for style in STYLES}) == 12
     assert len({(style.colour, str(style.dashes)) for style in STYLES}) == 12

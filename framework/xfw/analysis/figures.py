@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["FORMATS", "STYLES", "LineStyle", "new_figure", "render", "styled"]
+__all__ = ["FORMATS", "STYLES", "LineStyle", "new_figure", "new_panels", "render", "styled"]
 
 FORMATS = ("pdf", "svg", "png")
 
@@ -47,7 +47,8 @@ SETTINGS: Any = {
     "grid.linewidth": 0.5,
     "legend.frameon": False,
     "lines.linewidth": 1.4,
-    "savefig.dpi": 200,
+    "figure.dpi": 200,
+    "savefig.dpi": "figure",
     "figure.constrained_layout.use": True,
     "pdf.fonttype": 42,
     "svg.hashsalt": "xfw",
@@ -73,14 +74,22 @@ def styled() -> Iterator[None]:
         yield
 
 
-def new_figure(width: float = 6.0, height: float = 4.0) -> tuple[Figure, Axes]:
-    """Return a figure of this size in inches with one pair of axes; it needs no display."""
+def new_figure(width: float = 6.0, height: float = 4.0, *, dpi: float = 200) -> tuple[Figure, Axes]:
+    """Return a figure of this size in inches with one pair of axes; it needs no display. ``dpi`` is that of its PNG."""
+    figure, ((axes,),) = new_panels(width, height, dpi=dpi)
+    return figure, axes
+
+
+def new_panels(
+    width: float, height: float, rows: int = 1, columns: int = 1, *, dpi: float = 200
+) -> tuple[Figure, list[list[Axes]]]:
+    """Return a figure of this size in inches with rows of axes; it needs no display. ``dpi`` is that of its PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height))
+    figure = Figure(figsize=(width, height), dpi=dpi)
     FigureCanvasAgg(figure)
-    return figure, figure.add_subplot()
+    return figure, figure.subplots(rows, columns, squeeze=False).tolist()
 
 
 def render(figure: Figure, form: str) -> bytes:
