@@ -66,7 +66,7 @@ def manifest_of(resolved: Any) -> Manifest:
         run="demo-20260101-000000-0000",
         experiment="demo",
         preset=resolved.preset,
-        stage="train",
+        stages=("train",),
         created="",
         command=(),
         seed=1,

@@ -166,7 +166,7 @@ def test_every_shape_loads_its_data_through_sources_that_read_once() -> None:
 
 def test_the_manifest_holds_what_fixes_the_run() -> None:
     manifest = build(demo(), resolve(demo(), overrides=["lr=0.5"]), Request(execution(), 9, command=("xfw", "run")))
-    assert (manifest.run, manifest.seed, manifest.stage, manifest.command) == ("", 9, "train", ("xfw", "run"))
+    assert (manifest.run, manifest.seed, manifest.stages, manifest.command) == ("", 9, ("train",), ("xfw", "run"))
     assert set(manifest.versions) == {"xfw", "torch", "numpy", "python"}
     assert manifest.provenance["lr"] == "command line"
     assert condition_configs(manifest, Config) == (Config(lr=0.5),)

@@ -176,6 +176,7 @@ def work(run: RunDir, plan: BlockPlan, experiment: Experiment, control: Control,
         source=source,
         control=control,
         log=log,
+        live=run.report_dir / "live",
     )
 
 

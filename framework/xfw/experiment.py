@@ -26,6 +26,7 @@ __all__ = [
     "Optimizer",
     "Preset",
     "Records",
+    "Stage",
     "Stream",
     "Variable",
 ]
@@ -59,15 +60,30 @@ class Dataset:
 class Epoch:
     """Describe one pass of training: which data set, batch size, order and number of steps.
 
-    ``order`` is ``"shuffled"`` (a fresh keyed permutation for this epoch) or ``"sequential"``. The last,
-    shorter batch is kept. ``steps`` other than the number of batches walks through the same batches
-    again from the start (wrap-around), without reshuffling.
+    ``order`` is ``"shuffled"`` (a fresh keyed permutation for this epoch), ``"sequential"``, or ``"given"``: the hook
+    ``draw_order`` then says which ``examples`` of the data set each trial visits. The last, shorter batch is kept.
+    ``steps`` other than the number of batches walks through the same batches again from the start (wrap-around),
+    without reshuffling. ``phase`` is a label of the plugin's own, for passes that are alike otherwise.
     """
 
     batch_size: int
     dataset: str = "train"
     order: str = "shuffled"
     steps: int | None = None
+    examples: int | None = None
+    phase: str = ""
+
+
+@attrs.frozen
+class Stage:
+    """Name a part of an experiment's pipeline: training (``cells`` None), or ``cells`` pieces of other work.
+
+    Each piece is computed for all trials of a block by the hook ``run_cell``; commits fall between pieces.
+    """
+
+    name: str
+    help: str
+    cells: int | None = None
 
 
 @attrs.frozen
@@ -119,7 +135,9 @@ class Variable:
 class Stream:
     """Declare a stream of records: one row per epoch, step or other coordinate, for every trial.
 
-    ``first`` is the coordinate of the first row, ``schema`` the version of the list of variables.
+    ``first`` is the coordinate of the first row, ``schema`` the version of the list of variables. With
+    ``each="step"`` the core itself stores one row per training step; every variable is then a quantity that
+    ``train_step`` returned, of the declared axes.
     """
 
     name: str
@@ -127,6 +145,7 @@ class Stream:
     variables: tuple[Variable, ...]
     first: int = 0
     schema: int = 1
+    each: str = attrs.field(default="record", validator=attrs.validators.in_(("record", "step")))
 
 
 @attrs.frozen

@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
     from xfw.data.sources import Sources
+    from xfw.engine.batches import Resident
     from xfw.engine.block import Block
     from xfw.engine.rng import Rng
     from xfw.errors import Problem
-    from xfw.experiment import Analyzer, Dataset, Epoch, Metric, Optimizer, Preset, Records
+    from xfw.experiment import Analyzer, Dataset, Epoch, Metric, Optimizer, Preset, Records, Stage
     from xfw.store.results import TrialSource
 
 API = 1
@@ -103,12 +105,30 @@ def epochs(config: Any) -> Sequence[Epoch]:
 
 
 @hookspec(firstresult=True)
-def train_step(model: torch.nn.Module, batch: tuple[torch.Tensor, ...], rng: Rng) -> Any:
+def draw_order(config: Any, trial: int, generator: np.random.Generator, number: int, count: int) -> np.ndarray:
+    """Return which examples one trial visits in a pass whose order is ``"given"``. Kind: one.
+
+    ``count`` indices into the data set, in order; repetition is allowed. ``number`` counts the passes of the
+    trial's whole life, also over ``--from``; ``generator`` is keyed by trial and number. Called again on resume,
+    where it must return the same.
+    """
+
+
+@hookspec(firstresult=True)
+def train_step(
+    model: torch.nn.Module,
+    batch: tuple[torch.Tensor, ...],
+    rng: Rng,
+    epoch: Epoch,
+    data: Mapping[str, Resident],
+) -> Any:
     """Return the loss of one model on one batch, or ``(loss, metrics)``. Kind: one, required.
 
     Written for a single model and pure in tensors (no ``.item()``, no Python branch on a value). The core
     takes gradients and steps the optimizer. An update that is not gradient descent happens here, in
-    place, and only ``metrics`` (a mapping of 0-d tensors) is returned.
+    place, and only ``metrics`` is returned: a mapping of 0-d tensors, or of the axes that a step stream declares.
+    ``epoch`` is the pass that the step belongs to (plain values: a branch on them is fine), ``data`` holds the
+    data sets on the device: ``data[name].take(index)`` returns examples as a batch.
     """
 
 
@@ -118,6 +138,11 @@ def evaluate_step(model: torch.nn.Module, batch: tuple[torch.Tensor, ...]) -> Ma
 
     Called without gradients and in evaluation state by ``block.evaluate(name)``, which adds the batches up.
     """
+
+
+@hookspec(firstresult=True)
+def stages(config: Any) -> Sequence[Stage]:
+    """Return the parts of the pipeline, in order. Kind: one, default ``train`` alone; equal for all conditions."""
 
 
 # --- the block: observers, called for all trials of a block at once --------------------------------------
@@ -147,8 +172,16 @@ def on_epoch_end(block: Block, metrics: Mapping[str, torch.Tensor]) -> None:
 
 
 @hookspec
+def run_cell(block: Block, stage: str, cell: int) -> None:
+    """Compute one cell of a stage that does not train, for all trials of the block. Kind: all.
+
+    A resume repeats cells that were not committed: what a cell stores must follow from the state before it.
+    """
+
+
+@hookspec
 def on_end(block: Block) -> None:
-    """Act after the last epoch (a final evaluation, final arrays). Kind: all."""
+    """Act after training (a final evaluation, final arrays), before later stages. Kind: all."""
 
 
 @hookspec(firstresult=True)

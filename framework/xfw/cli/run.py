@@ -82,6 +82,7 @@ class Options:
     trials: int | None
     only: tuple[str, ...]
     seed: int | None
+    stage: str | None
     source: str | None
     data_dir: str | None
     results_dir: Path
@@ -107,6 +108,7 @@ class Options:
 @click.option("--trials", type=click.IntRange(min=1), help="Trials of each condition.  [default: the preset's, or 1]")
 @click.option("--only", metavar="KEY=VALUE[,…]", multiple=True, help="Keep these conditions, or with trial= trials.")
 @click.option("--seed", type=click.IntRange(0, LARGEST_SEED), help="Seed of the run; drawn and printed if not given.")
+@click.option("--stage", metavar="NAME", help="Go no further than this stage; with --from RUN, leave out RUN's.")
 @click.option("--from", "source", metavar="RUN", help="Start from what another run stored.")
 @click.option("--data-dir", metavar="DIR", help="Folder of data sets; nothing is downloaded then.")
 @results_dir_option
@@ -147,7 +149,9 @@ def planned(options: Options, subject: Subject, resolved: Resolved, only: Only, 
     from xfw.plan.build import plan
     from xfw.plan.preflight import check_source
 
-    request = request_of(options, resolved, only, source)
+    request = attrs.evolve(
+        request_of(options, resolved, only, source), stages=chosen_stages(options, subject, resolved, source)
+    )
     if source is not None:
         resolved = attrs.evolve(resolved, preset=source.manifest.preset)
     made = plan(subject.experiment, resolved, request)
@@ -157,6 +161,14 @@ def planned(options: Options, subject: Subject, resolved: Resolved, only: Only, 
         print_plan(made, options)
         return 0
     return carried_out(options, subject, made.manifest)
+
+
+def chosen_stages(options: Options, subject: Subject, resolved: Resolved, source: RunDir | None) -> tuple[str, ...]:
+    """Return the stages that the run goes through."""
+    from xfw.plan.stages import stages_of, stages_to_run
+
+    known = stages_of(subject.experiment.hooks, resolved.configs[0])
+    return stages_to_run(known, options.stage, () if source is None else source.manifest.stages)
 
 
 def request_of(options: Options, resolved: Resolved, only: Only, source: RunDir | None) -> Request:

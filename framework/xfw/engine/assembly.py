@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
+import numpy as np
 import torch
 
 from xfw.config.resolve import condition_configs
 from xfw.data.sources import Sources
-from xfw.engine.batches import check_epochs, to_device
+from xfw.engine.batches import Draw, Resident, check_epochs, to_device
 from xfw.engine.lanes import LaneStepper
 from xfw.engine.memory import keep_freed_memory
 from xfw.engine.network import Network, build_network
@@ -23,7 +24,9 @@ from xfw.engine.rng import key_words
 from xfw.engine.step import StepCode, step_code
 from xfw.engine.strategy import Stepper, make_stepper
 from xfw.engine.trainer import Trainer
-from xfw.experiment import Dataset, Epoch
+from xfw.errors import UserError
+from xfw.experiment import Dataset, Epoch, Records
+from xfw.seeds import generator
 
 if TYPE_CHECKING:
     from xfw.plan.manifest import BlockPlan, Execution, Manifest, Member
@@ -44,6 +47,8 @@ class Parts:
     optimizer: ArenaOptimizer | None
     code: StepCode
     words_T2: torch.Tensor
+    draw: Draw
+    records: Records
 
 
 def assemble(manifest: Manifest, plan: BlockPlan, experiment: Experiment) -> Parts:
@@ -69,16 +74,36 @@ def assemble(manifest: Manifest, plan: BlockPlan, experiment: Experiment) -> Par
     optimizer = None
     if optimizers[0] is not None:
         optimizer = ArenaOptimizer(optimizers, network.arena_TP, network.gradients_TP, network.trained_width)
+    datasets = {name: to_device(dataset, device) for name, dataset in loaded.items()}
+    residents = {name: Resident(dataset, network.dtype) for name, dataset in datasets.items()}
     return Parts(
         lanes=lanes,
         configs=configs,
         network=network,
-        datasets={name: to_device(dataset, device) for name, dataset in loaded.items()},
+        datasets=datasets,
         epochs=epochs,
         optimizer=optimizer,
-        code=step_code(hooks),
+        code=step_code(hooks, residents),
         words_T2=key_words(keys, device),
+        draw=_given_orders(hooks, lanes, configs),
+        records=hooks.records(config=configs[0]),
     )
+
+
+def _given_orders(hooks: Any, lanes: Sequence[Member], configs: Sequence[Any]) -> Draw:
+    """Return the function that asks the plugin for the order of one pass, for every lane."""
+
+    def drawn(config: Any, member: Member, number: int, count: int) -> np.ndarray:
+        keyed = generator(int(member.key, 16), "order", number)
+        found = hooks.draw_order(config=config, trial=member.trial, generator=keyed, number=number, count=count)
+        if found is None:
+            raise UserError("epochs: an order is 'given', but the experiment has no hook draw_order")
+        return np.asarray(found)
+
+    def draw(number: int, count: int) -> np.ndarray:
+        return np.stack([drawn(*each, number, count) for each in zip(configs, lanes, strict=True)])
+
+    return draw
 
 
 def set_numerics(execution: Execution) -> None:
@@ -99,9 +124,11 @@ def set_numerics(execution: Execution) -> None:
 def make_trainer(parts: Parts, strategy: str, log: Callable[[str], None]) -> Trainer:
     """Return a trainer that runs steps by ``strategy``, or by what the model admits of it."""
     network, code, words = parts.network, parts.code, parts.words_T2
+    streams = [stream for stream in parts.records.streams if stream.each == "step"]
+    step_variables = {variable.name: len(variable.axes) for stream in streams for variable in stream.variables}
 
     def trainer_with(stepper: Stepper) -> Trainer:
-        return Trainer(network, stepper, parts.optimizer, parts.datasets, log)
+        return Trainer(network, stepper, parts.optimizer, parts.datasets, parts.draw, step_variables, log)
 
     def rehearse(stepper: Stepper) -> float:
         ends = sorted({0, network.lanes - 1})

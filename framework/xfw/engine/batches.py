@@ -6,22 +6,36 @@ Axes: T trial, N example of the set, B example of the batch.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import torch
 
 from xfw.engine.rng import keyed_order
 from xfw.errors import UserError, did_you_mean
 from xfw.experiment import Dataset, Epoch
 
-__all__ = ["Batches", "check_epochs", "gather", "prepared", "to_device"]
+__all__ = ["Batches", "Draw", "Resident", "check_epochs", "count_of", "gather", "prepared", "steps_of", "to_device"]
 
-ORDERS = ("shuffled", "sequential")
+ORDERS = ("shuffled", "sequential", "given")
+
+Draw = Callable[[int, int], np.ndarray]
+"""Returns, for a pass's number and its count of examples, the indices ``[T, count]`` of a ``given`` order."""
 
 
 def to_device(dataset: Dataset, device: torch.device) -> Dataset:
     """Return the data set with its tensors on the device, in their own types."""
     return Dataset(tuple(tensor.to(device) for tensor in dataset.tensors), dataset.prepare)
+
+
+def count_of(epoch: Epoch, length: int) -> int:
+    """Return the number of examples that one pass visits in a data set of a length."""
+    return length if epoch.examples is None else epoch.examples
+
+
+def steps_of(epoch: Epoch, length: int) -> int:
+    """Return the number of steps of a pass over a data set of a length."""
+    return epoch.steps if epoch.steps is not None else -(-count_of(epoch, length) // epoch.batch_size)
 
 
 def gather(dataset: Dataset, index: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -42,7 +56,9 @@ def check_epochs(epochs: Sequence[Epoch], lengths: Mapping[str, int]) -> None:
         if epoch.order not in ORDERS:
             hint = did_you_mean(epoch.order, ORDERS)
             raise UserError(f"epochs: unknown order '{epoch.order}', expected {' or '.join(ORDERS)}", hint=hint)
-        for name, value in (("batch_size", epoch.batch_size), ("steps", epoch.steps)):
+        if (epoch.examples is not None) != (epoch.order == "given"):
+            raise UserError("epochs: `examples` goes with order='given', and order='given' needs it")
+        for name, value in (("batch_size", epoch.batch_size), ("steps", epoch.steps), ("examples", epoch.examples)):
             if value is not None and value < 1:
                 raise UserError(f"epochs: {name} is {value}, expected at least 1")
         if epoch.dataset not in lengths:
@@ -52,16 +68,30 @@ def check_epochs(epochs: Sequence[Epoch], lengths: Mapping[str, int]) -> None:
             raise UserError(f"load_data: data set '{epoch.dataset}' is empty")
 
 
+class Resident:
+    """A data set on the device, as ``train_step`` sees it."""
+
+    def __init__(self, dataset: Dataset, dtype: torch.dtype) -> None:
+        self._dataset, self._dtype = dataset, dtype
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def take(self, index: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return the prepared examples at ``index`` (of any shape, which becomes their leading axes)."""
+        return prepared(self._dataset, gather(self._dataset, index), self._dtype)
+
+
 class Batches:
     """The order in which one epoch visits its data set, for every trial; positions live on the device.
 
     ``order_TN`` and ``position`` keep their addresses, so that a captured step reads what is written later.
     """
 
-    def __init__(self, epoch: Epoch, dataset: Dataset, words_T2: torch.Tensor) -> None:
-        self.epoch, self.dataset, self._words_T2 = epoch, dataset, words_T2
+    def __init__(self, epoch: Epoch, dataset: Dataset, words_T2: torch.Tensor, draw: Draw) -> None:
+        self.epoch, self.dataset, self._words_T2, self._draw = epoch, dataset, words_T2, draw
         device = words_T2.device
-        self.count = len(dataset)
+        self.count = count_of(epoch, len(dataset))
         self.per_pass = math.ceil(self.count / epoch.batch_size)
         self.steps = self.per_pass if epoch.steps is None else epoch.steps
         self.order_TN = torch.arange(self.count, device=device).repeat(words_T2.shape[0], 1)
@@ -74,6 +104,14 @@ class Batches:
         """Draw the order of epoch ``number`` (counted over all runs of the trial)."""
         if self.epoch.order == "shuffled":
             self.order_TN.copy_(keyed_order(self._words_T2, number, self.count))
+        elif self.epoch.order == "given":
+            drawn = np.asarray(self._draw(number, self.count), np.int64)
+            if drawn.shape != tuple(self.order_TN.shape) or drawn.min() < 0 or drawn.max() >= len(self.dataset):
+                raise UserError(
+                    f"draw_order: returned indices of shape {drawn.shape[1:]} from {drawn.min()} to {drawn.max()}, "
+                    f"expected {self.count} from 0 to {len(self.dataset) - 1}"
+                )
+            self.order_TN.copy_(torch.from_numpy(drawn))
 
     def size(self, step: int) -> int:
         """Return the number of examples in the batch of a step: the last one of a pass may be shorter."""

@@ -5,7 +5,9 @@ Axes: T trial (lane) of the block, idle lanes included, P entry of a trial's row
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,6 +43,7 @@ class Block:
         trainer: Trainer,
         recorder: Recorder,
         log: Callable[[str], None],
+        live: Path | None = None,
     ) -> None:
         self.members, self.configs, self.size = tuple(members), tuple(configs), len(members)
         self.conditions = conditions
@@ -51,7 +54,8 @@ class Block:
         self.data: Mapping[str, Dataset] = trainer.datasets
         self.values: dict[str, torch.Tensor] = {}
         self.snapshots: dict[str, torch.Tensor] = {}
-        self.epoch, self.epochs, self.first_epoch = 0, 0, 0
+        self.epoch, self.epochs, self.first_epoch, self.stage = 0, 0, 0, ""
+        self._live = live
         self.finite = torch.ones(len(members), dtype=torch.bool, device=self.device)
         self._warned: set[str] = set()
 
@@ -134,6 +138,19 @@ class Block:
     def array(self, name: str, values: Value) -> None:
         """Set a declared array of all trials."""
         self._recorder.array(name, values)
+
+    def ragged(self, name: str, values: Sequence[np.ndarray]) -> None:
+        """Set a declared array whose shape may differ between trials, given as one array per lane."""
+        self._recorder.ragged(name, values)
+
+    def live(self, name: str) -> Path:
+        """Return the path of a file that is shown while the run goes on, in the folder ``live`` of its report."""
+        if Path(name).name != name:
+            raise UserError(f"live: '{name}' is not a plain file name")
+        if self._live is None:
+            self._live = Path(tempfile.mkdtemp(prefix="xfw-live-"))
+        self._live.mkdir(parents=True, exist_ok=True)
+        return self._live / name
 
     def generator(self, lane: int, purpose: str, counter: int) -> np.random.Generator:
         """Return keyed host draws of one trial: a function of (trial, purpose, counter) alone."""

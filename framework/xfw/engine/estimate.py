@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import attrs
 from torch import nn
 
+from xfw.engine.batches import count_of, steps_of
 from xfw.experiment import Epoch
 
 __all__ = ["Estimate", "Work", "estimate", "work_of"]
@@ -69,9 +70,9 @@ def estimate(
     work: Work, epochs: Sequence[Epoch], lengths: Mapping[str, int], width: int, device: str, itemsize: int = 4
 ) -> Estimate:
     """Return the estimate of a block of ``width`` trials; ``lengths`` counts the examples of each data set."""
-    steps = sum(e.steps if e.steps is not None else -(-lengths[e.dataset] // e.batch_size) for e in epochs)
+    steps = sum(steps_of(epoch, lengths[epoch.dataset]) for epoch in epochs)
     batch = max((epoch.batch_size for epoch in epochs), default=1)
-    examples = sum((e.steps or 0) * e.batch_size if e.steps is not None else lengths[e.dataset] for e in epochs)
+    examples = sum(count_of(e, lengths[e.dataset]) if e.steps is None else e.steps * e.batch_size for e in epochs)
     rates = CUDA if device.startswith("cuda") else CPU
     # Parameters, gradient, two moments, one snapshot; activations twice; copies of three of the five while
     # rehearsing. Measured on an H100: 29.8 GiB for 256 trials of 2.9 million parameters, 29.5 predicted.

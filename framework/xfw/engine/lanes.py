@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from xfw.engine.batches import prepared
+from xfw.engine.batches import Batches, prepared
 from xfw.engine.network import Network
 from xfw.engine.rng import Rng
 from xfw.engine.step import StepCode, split_output
@@ -51,15 +51,13 @@ class LaneStepper:
         count = min(STREAMS, network.lanes) if streams and network.device.type == "cuda" else 0
         self._streams = [torch.cuda.Stream(network.device) for _ in range(count)]  # type: ignore[no-untyped-call]
 
-    def train(
-        self, dataset: Dataset, raw: tuple[torch.Tensor, ...], epoch: torch.Tensor, step: torch.Tensor
-    ) -> dict[str, torch.Tensor]:
+    def train(self, batches: Batches, raw: tuple[torch.Tensor, ...], epoch: torch.Tensor) -> dict[str, torch.Tensor]:
         """Take one step's gradients of every trial; return every metric as ``[T]``."""
         rows = []
         with self._spread():
             for lane in self.modules:
                 with self._on_stream(lane):
-                    rows.append(self._train_lane(lane, dataset, raw, epoch, step))
+                    rows.append(self._train_lane(lane, batches, raw, epoch))
         return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
 
     def evaluate(self, dataset: Dataset, raw: tuple[torch.Tensor, ...]) -> dict[str, torch.Tensor]:
@@ -74,15 +72,15 @@ class LaneStepper:
         return {name: torch.stack([torch.as_tensor(row[name]) for row in rows]) for name in rows[0]}
 
     def _train_lane(
-        self, lane: int, dataset: Dataset, raw: tuple[torch.Tensor, ...], epoch: torch.Tensor, step: torch.Tensor
+        self, lane: int, batches: Batches, raw: tuple[torch.Tensor, ...], epoch: torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        batch = prepared(dataset, tuple(tensor[lane] for tensor in raw), self.network.dtype)
+        batch = prepared(batches.dataset, tuple(tensor[lane] for tensor in raw), self.network.dtype)
         module = self.modules[lane]
         module.train(True)
-        rng = Rng(self.words_T2[lane], epoch, step)
+        rng = Rng(self.words_T2[lane], epoch, batches.position)
         for site in self.network.dropouts(module):
             site.holder.current = rng
-        results = split_output(self.code.train_step(module, batch, rng))
+        results = split_output(self.code.train_step(module, batch, rng, batches.epoch))
         if "loss" in results:
             found = torch.autograd.grad(
                 results["loss"], self._parameters[lane], allow_unused=True, materialize_grads=True

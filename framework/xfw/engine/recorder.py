@@ -9,16 +9,26 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import attrs
 import numpy as np
 import torch
 
 from xfw.errors import UserError, did_you_mean
 from xfw.experiment import Array, Records, Variable
+from xfw.store.state import ArrayValue
 
 __all__ = ["Recorder"]
 
 Value = torch.Tensor | np.ndarray | Sequence[Any]
 _Held = torch.Tensor | np.ndarray
+
+
+@attrs.frozen(eq=False)
+class _Rows:
+    """Rows of one stream, each variable as ``[rows, T, …]``."""
+
+    stream: str
+    values: Mapping[str, _Held]
 
 
 class Recorder:
@@ -28,9 +38,9 @@ class Recorder:
         self._streams = {stream.name: stream for stream in declared.streams}
         self._arrays = {array.name: array for array in declared.arrays}
         self._size, self._device = size, device
-        self._pending: list[tuple[str, dict[str, _Held]]] = []
+        self._pending: list[_Rows] = []
         self._host: dict[str, dict[str, list[np.ndarray]]] = {}
-        self._finals: dict[str, np.ndarray] = {}
+        self._finals: dict[str, ArrayValue] = {}
         self._last = time.perf_counter()
 
     def record(self, stream: str, values: Mapping[str, Value]) -> None:
@@ -50,7 +60,12 @@ class Recorder:
             )
             hint = "every row of a stream has all variables that the hook `records` declares, and no other"
             raise UserError(f"record: stream '{stream}': {'; '.join(what)}", hint=hint)
-        self._pending.append((stream, row))
+        self._pending.append(_Rows(stream, {name: value[None] for name, value in row.items()}))
+
+    def rows(self, stream: str, values: Mapping[str, torch.Tensor]) -> None:
+        """Add many rows of a step stream at once, each variable as ``[rows, T, …]``."""
+        declared = [variable.name for variable in self._streams[stream].variables]
+        self._pending.append(_Rows(stream, {name: values[name].detach().clone() for name in declared}))
 
     def array(self, name: str, values: Value) -> None:
         """Set a final array of all trials, ``[T, …]``; names with ``/`` belong to the declared group before it."""
@@ -60,32 +75,43 @@ class Recorder:
         self._check(f"array '{name}'", host.shape)
         self._finals[name] = host[: self._size].astype(host.dtype if dtype is None else dtype)  # a copy: it may change
 
+    def ragged(self, name: str, values: Sequence[np.ndarray]) -> None:
+        """Set a final array whose shape may differ between trials, one array per lane."""
+        if len(values) < self._size:
+            raise UserError(f"array '{name}' has {len(values)} values, expected one for each trial of the block")
+        declared = self._arrays.get(name)
+        own = [np.array(value) for value in values[: self._size]]
+        self._finals[name] = [value if declared is None else value.astype(declared.dtype) for value in own]
+
     def flush(self, *more: torch.Tensor) -> tuple[dict[str, list[dict[str, np.ndarray]]], list[np.ndarray]]:
         """Move pending rows, and ``more`` tensors with them, to the host.
 
         Returns the rows by stream, as ``[T, …]`` arrays by variable, and the other tensors.
         """
-        tensors = [v for _, row in self._pending for v in row.values() if isinstance(v, torch.Tensor)]
+        tensors = [v for held in self._pending for v in held.values.values() if isinstance(v, torch.Tensor)]
         arrays = _transfer([*tensors, *more], self._device)
         moved = iter(arrays[: len(tensors)])
         rows: dict[str, list[dict[str, np.ndarray]]] = {}
-        for stream, row in self._pending:
+        for held in self._pending:
             on_host: dict[str, np.ndarray] = {}
-            for name, value in row.items():
+            for name, value in held.values.items():
                 array = next(moved) if isinstance(value, torch.Tensor) else np.asarray(value)
-                on_host[name] = array[: self._size]
-            typed = {v.name: on_host[v.name].astype(_dtype(v)) for v in self._streams[stream].variables}
-            rows.setdefault(stream, []).append(typed)
-            kept = self._host.setdefault(stream, {})
+                on_host[name] = array[:, : self._size]
+            typed = {v.name: on_host[v.name].astype(_dtype(v)) for v in self._streams[held.stream].variables}
+            kept = self._host.setdefault(held.stream, {})
             for name, array in typed.items():
                 kept.setdefault(name, []).append(array)
+            for place in range(len(next(iter(typed.values()), ()))):
+                rows.setdefault(held.stream, []).append({name: array[place] for name, array in typed.items()})
         self._pending.clear()
         return rows, arrays[len(tensors) :]
 
-    def take(self) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, np.ndarray]]:
+    def take(self) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, ArrayValue]]:
         """Return and forget the records since the last call, ``(rows, T, …)``, and the final arrays."""
         self.flush()
-        records = {stream: {name: np.stack(rows) for name, rows in kept.items()} for stream, kept in self._host.items()}
+        records = {
+            stream: {name: np.concatenate(rows) for name, rows in kept.items()} for stream, kept in self._host.items()
+        }
         arrays, self._finals, self._host = self._finals, {}, {}
         return records, arrays
 

@@ -6,16 +6,19 @@ Axes: T trial (lane) of the block.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 
 from xfw.engine.assembly import assemble, make_trainer
+from xfw.engine.batches import steps_of
 from xfw.engine.block import Block
 from xfw.engine.recorder import Recorder
 from xfw.errors import UserError
-from xfw.experiment import Epoch, Records
+from xfw.experiment import Stage, Stream
+from xfw.plan.stages import stages_of
 from xfw.store.commit import Commit
 
 if TYPE_CHECKING:
@@ -60,12 +63,14 @@ def run_block(
     source: Sequence[TrialSource] | None,
     control: Control,
     log: Callable[[str], None],
+    live: Path | None = None,
 ) -> list[str]:
-    """Train a block to its end, or go on from its last commit; return one status per member.
+    """Take a block through its stages, or go on from its last commit; return one status per member.
 
-    Raises Interrupted after a commit when ``control`` asks to stop. Exceptions of the plugin pass through.
+    ``live`` is the folder of files that the plugin shows while it runs. Raises Interrupted after a commit when
+    ``control`` asks to stop. Exceptions of the plugin pass through.
     """
-    session = Session(manifest, plan, experiment, committer, control, log)
+    session = Session(manifest, plan, experiment, committer, control, log, live)
     if restored is None:
         session.start(source)
     else:
@@ -84,18 +89,20 @@ class Session:
         committer: Committer,
         control: Control,
         log: Callable[[str], None],
+        live: Path | None = None,
     ) -> None:
         self.hooks, self.committer, self.control, self.log = experiment.hooks, committer, control, log
         self.plan = plan
         self.parts = parts = assemble(manifest, plan, experiment)
-        self.configs, self.epochs = parts.configs, parts.epochs
+        self.configs, self.epochs, self.declared = parts.configs, parts.epochs, parts.records
+        self.stages = chosen_stages(self.hooks, self.configs, manifest.stages)
         self.trainer = make_trainer(parts, plan.strategy, self._note)
-        self.declared: Records = self.hooks.records(config=self.configs[0])
         self.recorder = Recorder(self.declared, len(plan.members), parts.network.device)
         conditions = len(manifest.conditions)
-        self.block = Block(parts.lanes, self.configs, conditions, self.trainer, self.recorder, self._note)
-        self.block.epochs = len(self.epochs)
-        self.position = {"epoch": 0, "step": 0, "first_epoch": 0}
+        self.block = Block(parts.lanes, self.configs, conditions, self.trainer, self.recorder, self._note, live)
+        self.block.epochs, self.block.stage = len(self.epochs), self.stages[0].name
+        self.position = {"stage": 0, "cell": 0, "epoch": 0, "step": 0, "first_epoch": 0}
+        self._stored_steps = 0
         self._meters: dict[str, np.ndarray] = {}
         self._diverged: set[int] = set()
         self._headline: dict[str, Sequence[float]] = {}
@@ -132,6 +139,8 @@ class Session:
         self.position = dict(restored.position)
         block.first_epoch = self.position["first_epoch"]
         block.epoch = max(0, self.position["epoch"] - (self.position["step"] == 0))
+        block.stage = self.stages[self.position["stage"]].name
+        self._stored_steps = self.position["step"]
         _fill(block.finite, saved["finite"], "finite")
         self._meters = {name: array for name, array in saved.items() if name.startswith("epoch/")}
 
@@ -149,6 +158,8 @@ class Session:
         return {name: value.detach().cpu().numpy() for name, value in tensors.items()}
 
     def _commit(self, *, final: bool = False, status: Sequence[str] | None = None) -> None:
+        self._store_steps(self.position["step"])
+        self._read_back()
         records, arrays = self.recorder.take()
         layout = {
             "parameters": self.trainer.network.layout.describe(),
@@ -171,8 +182,35 @@ class Session:
     # --- the loop ----------------------------------------------------------------------------------------
 
     def run(self) -> list[str]:
-        """Go through the epochs from the current position to the end."""
+        """Go through the stages from the current position to the end."""
         self._count_steps()
+        for number in range(self.position["stage"], len(self.stages)):
+            stage = self.stages[number]
+            self.block.stage = stage.name
+            if stage.cells is None:
+                self._train()
+            else:
+                self._compute(stage, stage.cells)
+            if number + 1 < len(self.stages):
+                self.position |= {"stage": number + 1, "cell": 0}
+                self._commit()
+        status = self._final_status()
+        self._commit(final=True, status=status)
+        return status
+
+    def _compute(self, stage: Stage, cells: int) -> None:
+        """Compute the cells of a stage that does not train."""
+        for cell in range(self.position["cell"], cells):
+            self._yield_if_asked()
+            self.hooks.run_cell(block=self.block, stage=stage.name, cell=cell)
+            self.position["cell"] = cell + 1
+            self._read_back()
+            self.done_steps += 1
+            self.control.progress(self.done_steps, self.total_steps, cell, cells, self._headline)
+        self._yield_if_asked()
+
+    def _train(self) -> None:
+        """Go through the epochs."""
         for number in range(self.position["epoch"], len(self.epochs)):
             if not self.position["step"]:  # within an epoch its meters have to be put back first
                 self._yield_if_asked()
@@ -181,14 +219,12 @@ class Session:
             self._read_back()
         self._yield_if_asked()
         self.hooks.on_end(block=self.block)
-        status = self._final_status()
-        self._commit(final=True, status=status)
-        return status
 
     def _epoch(self, number: int) -> None:
         first = self.position["step"]
         self.block.epoch = number
         steps = self.trainer.begin(self.epochs[number], self.block.first_epoch + number, first)
+        self._stored_steps = first
         if first == 0:
             self.hooks.on_epoch_start(block=self.block)
         else:
@@ -201,6 +237,7 @@ class Session:
             self.trainer.step(step)
             self.done_steps += 1
             self.control.progress(self.done_steps, self.total_steps, number, len(self.epochs), self._headline)
+        self._store_steps(steps)
         means = self.trainer.means()
         if "loss" in self.trainer.meters():
             self.block.finite = torch.isfinite(self.trainer.meters()["loss"]).all(0)
@@ -214,13 +251,25 @@ class Session:
             self._commit()
 
     def _count_steps(self) -> None:
-        lengths = {name: len(dataset) for name, dataset in self.trainer.datasets.items()}
-        counts = [_steps(epoch, lengths) for epoch in self.epochs]
-        self.total_steps = sum(counts)
-        self.done_steps = sum(counts[: self.position["epoch"]]) + self.position["step"]
+        counts = [steps_of(epoch, len(self.trainer.datasets[epoch.dataset])) for epoch in self.epochs]
+        trains = any(stage.cells is None for stage in self.stages)
+        done = sum(stage.cells or 0 for stage in self.stages[: self.position["stage"]]) + self.position["cell"]
+        self.total_steps = sum(counts) * trains + sum(stage.cells or 0 for stage in self.stages)
+        self._steps_read = sum(counts[: self.position["epoch"]]) + self.position["step"]
+        self.done_steps = self._steps_read * trains + done
+
+    def _store_steps(self, upto: int) -> None:
+        """Hand the rows of step streams up to a step of this epoch to the recorder."""
+        if upto <= self._stored_steps:
+            return
+        taken = {name: meter[self._stored_steps : upto] for name, meter in self.trainer.meters().items()}
+        for stream in self.declared.streams:
+            if stream.each == "step":
+                self.recorder.rows(stream.name, taken)
+        self._stored_steps = upto
 
     def _read_back(self) -> None:
-        """Move this epoch's records to the host, once, and write the log's lines from them."""
+        """Move new records to the host, once, and write the log's lines from them."""
         rows, (finite,) = self.recorder.flush(self.block.finite)
         self._warn_of_divergence(finite)
         if not self.declared.streams:
@@ -231,15 +280,23 @@ class Session:
         for row in rows.get(stream.name, []):
             numbers = [v.name for v in stream.variables if not v.axes and v.name != stream.coordinate][:HEADLINE]
             self._headline = {name: row[name].tolist() for name in numbers}
+            coordinate = self._coordinate(stream)
             for lane, member in enumerate(self.plan.members):
                 own = {name: value[lane] for name, value in row.items()}
-                own.setdefault(stream.coordinate, self.block.first_epoch + self.block.epoch + stream.first)
-                text = self.hooks.describe_record(
-                    config=self.configs[lane], trial=member.trial, row=own, last=last
-                ) or " ".join(f"{name}={value}" for name, value in own.items())
-                lines.append(text)
+                own.setdefault(stream.coordinate, coordinate)
+                text = self.hooks.describe_record(config=self.configs[lane], trial=member.trial, row=own, last=last)
+                if text is None and stream.each == "record":
+                    text = " ".join(f"{name}={value}" for name, value in own.items())
+                lines += [text] if text else []
         if lines:
             self.log("\n".join(lines))
+
+    def _coordinate(self, stream: Stream) -> int:
+        """Return the coordinate of the row that is read now."""
+        if stream.each == "record":
+            return self.block.first_epoch + self.block.epoch + stream.first
+        self._steps_read += 1
+        return stream.first + self._steps_read - 1
 
     def _warn_of_divergence(self, finite_T: np.ndarray) -> None:
         for lane, member in enumerate(self.plan.members):
@@ -255,8 +312,17 @@ class Session:
         return ["done" if finite[lane] else "diverged" for lane in range(len(self.plan.members))]
 
 
-def _steps(epoch: Epoch, lengths: Mapping[str, int]) -> int:
-    return epoch.steps if epoch.steps is not None else -(-lengths[epoch.dataset] // epoch.batch_size)
+def chosen_stages(hooks: Any, configs: Sequence[Any], names: Sequence[str]) -> list[Stage]:
+    """Return the stages of that name; UserError where the trials of a block differ in them."""
+    declared = {name: [] for name in names}  # type: dict[str, list[Stage]]
+    for config in configs:
+        for stage in stages_of(hooks, config):
+            if stage.name in declared:
+                declared[stage.name].append(stage)
+    for name, found in declared.items():
+        if len(set(found)) != 1 or len(found) != len(configs):
+            raise UserError(f"stages: the trials of one block differ in the stage '{name}'")
+    return [found[0] for found in declared.values()]
 
 
 def _fill(target: torch.Tensor, array: np.ndarray, name: str) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.func import vmap
 
-from xfw.engine.batches import prepared
+from xfw.engine.batches import Batches, prepared
 from xfw.engine.network import Network, _assign
 from xfw.engine.rng import Rng
 from xfw.engine.step import StepCode, split_output
@@ -63,7 +63,6 @@ class StackedStepper:
     def __init__(self, network: Network, code: StepCode, words_T2: torch.Tensor) -> None:
         self.network, self.code, self.words_T2 = network, code, words_T2
         self._prepare = _Preparation(network.dtype)
-        self._lanes_T = torch.arange(network.lanes, device=network.device)
         self._leaves = {
             name: view.detach().requires_grad_(name in network.trained) for name, view in network.parameters.items()
         }
@@ -77,12 +76,10 @@ class StackedStepper:
                 child.holder = self._holder
                 child.active = site.active
 
-    def train(
-        self, dataset: Dataset, raw: tuple[torch.Tensor, ...], epoch: torch.Tensor, step: torch.Tensor
-    ) -> dict[str, torch.Tensor]:
+    def train(self, batches: Batches, raw: tuple[torch.Tensor, ...], epoch: torch.Tensor) -> dict[str, torch.Tensor]:
         """Take one step's gradients; return every metric (the loss included) as ``[T]``."""
-        batch = self._prepare(dataset, raw)
-        results = self._train_all(batch, epoch, step)
+        batch = self._prepare(batches.dataset, raw)
+        results = self._train_all(batch, batches, epoch)
         if "loss" in results:
             leaves = [leaf for leaf in self._leaves.values() if leaf.requires_grad]
             targets = [self.network.gradients[name] for name, leaf in self._leaves.items() if leaf.requires_grad]
@@ -97,12 +94,12 @@ class StackedStepper:
             return self._evaluate_all(batch)
 
     def _train_all(
-        self, batch: tuple[torch.Tensor, ...], epoch: torch.Tensor, step: torch.Tensor
+        self, batch: tuple[torch.Tensor, ...], batches: Batches, epoch: torch.Tensor
     ) -> dict[str, torch.Tensor]:
         def lane(tensors: Any, words: torch.Tensor, *parts: torch.Tensor) -> dict[str, torch.Tensor]:
-            rng = Rng(words, epoch, step)
+            rng = Rng(words, epoch, batches.position)
             with self._as_lane(tensors, training=True, rng=rng) as model:
-                return split_output(self.code.train_step(model, parts, rng))
+                return split_output(self.code.train_step(model, parts, rng, batches.epoch))
 
         return dict(vmap(lane)(self._tensors(), self.words_T2, *batch))
 
@@ -144,20 +141,20 @@ class TwinStepper(StackedStepper):
 
     def __init__(self, network: Network, code: StepCode, words_T2: torch.Tensor) -> None:
         super().__init__(network, code, words_T2)
-        self.twin = Twin(network.template, network.parameters, network.gradients, network.holder)
+        self.twin = Twin(network)
+        self._places = (torch.arange(network.lanes, device=network.device), dict(network.buffers))
 
-    def train(
-        self, dataset: Dataset, raw: tuple[torch.Tensor, ...], epoch: torch.Tensor, step: torch.Tensor
-    ) -> dict[str, torch.Tensor]:
+    def train(self, batches: Batches, raw: tuple[torch.Tensor, ...], epoch: torch.Tensor) -> dict[str, torch.Tensor]:
         """Take one step's gradients, which the twin's layers write to the arena themselves."""
-        batch = self._prepare(dataset, raw)
+        batch = self._prepare(batches.dataset, raw)
         self.twin.train(True)
-        self.network.holder.current = Rng(self.words_T2, epoch, step)
+        self.network.holder.current = Rng(self.words_T2, epoch, batches.position)
 
-        def lane(place: torch.Tensor, words: torch.Tensor, *parts: torch.Tensor) -> dict[str, torch.Tensor]:
-            return split_output(self.code.train_step(self.twin.for_lane(place), parts, Rng(words, epoch, step)))
+        def lane(place: Any, words: torch.Tensor, *parts: torch.Tensor) -> dict[str, torch.Tensor]:
+            rng = Rng(words, epoch, batches.position)
+            return split_output(self.code.train_step(self.twin.for_lane(*place), parts, rng, batches.epoch))
 
-        results = vmap(lane)(self._lanes_T, self.words_T2, *batch)
+        results = vmap(lane)(self._places, self.words_T2, *batch)
         if "loss" in results:
             torch.autograd.backward(results["loss"].sum())
         return {name: value.detach() for name, value in results.items()}
@@ -165,7 +162,7 @@ class TwinStepper(StackedStepper):
     def _evaluate_all(self, batch: tuple[torch.Tensor, ...]) -> dict[str, torch.Tensor]:
         self.twin.train(False)
 
-        def lane(place: torch.Tensor, *parts: torch.Tensor) -> Mapping[str, torch.Tensor]:
-            return dict(self.code.evaluate_step(self.twin.for_lane(place), parts))
+        def lane(place: Any, *parts: torch.Tensor) -> Mapping[str, torch.Tensor]:
+            return dict(self.code.evaluate_step(self.twin.for_lane(*place), parts))
 
-        return dict(vmap(lane, in_dims=(0, *(None for _ in batch)))(self._lanes_T, *batch))
+        return dict(vmap(lane, in_dims=(0, *(None for _ in batch)))(self._places, *batch))

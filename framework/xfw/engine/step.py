@@ -8,7 +8,9 @@ from typing import Any
 import attrs
 import torch
 
+from xfw.engine.batches import Resident
 from xfw.errors import UserError
+from xfw.experiment import Epoch
 
 __all__ = ["StepCode", "split_output", "step_code"]
 
@@ -17,7 +19,7 @@ __all__ = ["StepCode", "split_output", "step_code"]
 class StepCode:
     """The plugin's single-model functions, resolved once so that a step costs no hook call."""
 
-    train_step: Callable[[Any, tuple[torch.Tensor, ...], Any], Any]
+    train_step: Callable[[Any, tuple[torch.Tensor, ...], Any, Epoch], Any]
     evaluate_step: Callable[[Any, tuple[torch.Tensor, ...]], Mapping[str, torch.Tensor]]
 
 
@@ -35,17 +37,19 @@ def split_output(output: Any) -> dict[str, torch.Tensor]:
     )
 
 
-def step_code(hooks: Any) -> StepCode:
+def step_code(hooks: Any, data: Mapping[str, Resident]) -> StepCode:
     """Return the plugin's own functions: called through pluggy they would cost microseconds every step."""
-    return StepCode(_train_step(hooks), _evaluate_step(hooks))
+    return StepCode(_train_step(hooks, data), _evaluate_step(hooks))
 
 
-def _train_step(hooks: Any) -> Callable[..., Any]:
-    """Return the plugin's own ``train_step``: called through pluggy it would cost microseconds every step."""
+def _train_step(hooks: Any, data: Mapping[str, Resident]) -> Callable[..., Any]:
     function, names = _implementation(hooks.train_step)
-    if "rng" in names:
-        return lambda model, batch, rng: function(model=model, batch=batch, rng=rng)
-    return lambda model, batch, _rng: function(model=model, batch=batch)
+
+    def step(model: Any, batch: tuple[torch.Tensor, ...], rng: Any, epoch: Epoch) -> Any:
+        every = {"model": model, "batch": batch, "rng": rng, "epoch": epoch, "data": data}
+        return function(**{name: every[name] for name in names})
+
+    return step
 
 
 def _evaluate_step(hooks: Any) -> Callable[..., Any]:

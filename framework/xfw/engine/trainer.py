@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
-from xfw.engine.batches import Batches, gather
+from xfw.engine.batches import Batches, Draw, gather
 from xfw.engine.capture import Captured
 from xfw.engine.lanes import LaneStepper
 from xfw.engine.network import Network
 from xfw.engine.optimizer import ArenaOptimizer
 from xfw.engine.stacked import StackedStepper
-from xfw.errors import UserError
+from xfw.errors import UserError, did_you_mean
 from xfw.experiment import Dataset, Epoch
 
 __all__ = ["Trainer"]
@@ -36,10 +36,13 @@ class Trainer:
         stepper: StackedStepper | LaneStepper,
         optimizer: ArenaOptimizer | None,
         datasets: Mapping[str, Dataset],
+        draw: Draw,
+        step_variables: Mapping[str, int],
         log: Callable[[str], None],
     ) -> None:
+        """``step_variables`` holds the metrics that step streams declare, with the number of axes of each."""
         self.network, self.stepper, self.optimizer, self.datasets = network, stepper, optimizer, datasets
-        self.device = network.device
+        self.device, self._draw, self._step_variables = network.device, draw, step_variables
         self._captured = Captured(self.device, self.preserve, log)
         self._epoch = torch.zeros((), dtype=torch.int64, device=self.device)
         self._batches: dict[Epoch, Batches] = {}
@@ -53,7 +56,7 @@ class Trainer:
         """Start (or, at ``step``, go on with) epoch ``number``; return its number of steps."""
         self._spec = spec
         if spec not in self._batches:
-            self._batches[spec] = Batches(spec, self.datasets[spec.dataset], self.stepper.words_T2)
+            self._batches[spec] = self._make_batches(spec)
         batches = self._batches[spec]
         self._epoch.fill_(number)
         batches.shuffle(number)
@@ -65,6 +68,9 @@ class Trainer:
                 meter.zero_()
         return batches.steps
 
+    def _make_batches(self, spec: Epoch) -> Batches:
+        return Batches(spec, self.datasets[spec.dataset], self.stepper.words_T2, self._draw)
+
     def step(self, index: int) -> None:
         """Take step ``index`` of the epoch, for all trials."""
         assert self._spec is not None
@@ -73,42 +79,43 @@ class Trainer:
         self._captured.run((spec, size), lambda: self._step(batches, self._meters[spec], size))
 
     def means(self) -> dict[str, torch.Tensor]:
-        """Return the epoch's mean of every metric over examples, each ``[T]`` float64 (float32 on mps)."""
+        """Return the epoch's mean of every metric over examples, each ``[T, …]`` float64 (float32 on mps)."""
         assert self._spec is not None
         batches = self._batches[self._spec]
         results = {}
         for name, meter_ST in self._meters[self._spec].items():
             weights_S = batches.sizes_S.to(meter_ST.dtype)
-            results[name] = (meter_ST * weights_S[:, None]).sum(0) / weights_S.sum()
+            weighted_ST = meter_ST * weights_S.view(-1, *(1,) * (meter_ST.dim() - 1))
+            results[name] = weighted_ST.sum(0) / weights_S.sum()
         return results
 
     def meters(self) -> dict[str, torch.Tensor]:
-        """Return the values of every metric at every step of the epoch under way, each ``[S, T]``."""
+        """Return the values of every metric at every step of the epoch under way, each ``[S, T, …]``."""
         return {} if self._spec is None else self._meters[self._spec]
 
     def _step(self, batches: Batches, meters: Mapping[str, torch.Tensor], size: int) -> None:
         raw = batches.take(size)
-        metrics = self.stepper.train(batches.dataset, raw, self._epoch, batches.position)
+        metrics = self.stepper.train(batches, raw, self._epoch)
         if self.optimizer is not None:
             self.optimizer.step()
         place = batches.position.view(1)
         for name, meter_ST in meters.items():
-            meter_ST.index_copy_(0, place, metrics[name].to(meter_ST.dtype).view(1, -1))
+            meter_ST.index_copy_(0, place, metrics[name].to(meter_ST.dtype).unsqueeze(0))
         batches.position.add_(1)
 
     # --- rehearsal ---------------------------------------------------------------------------------------
 
     def gradients(self, spec: Epoch) -> dict[str, torch.Tensor]:
         """Return the metrics of one step without an update; the gradient arena holds its gradients."""
-        batches = Batches(spec, self.datasets[spec.dataset], self.stepper.words_T2)
-        return self.stepper.train(batches.dataset, batches.take(batches.size(0)), self._epoch, batches.position)
+        batches = self._make_batches(spec)
+        return self.stepper.train(batches, batches.take(batches.size(0)), self._epoch)
 
     def _rehearse(self, batches: Batches, step: int) -> dict[str, torch.Tensor]:
         """Find out which metrics a step returns, on copied state, and that it leaves global generators alone."""
         undo = self.preserve()
         before = _generator_states(self.device)
         raw = batches.take(batches.size(step))
-        metrics = self.stepper.train(batches.dataset, raw, self._epoch, batches.position)
+        metrics = self.stepper.train(batches, raw, self._epoch)
         if any(not torch.equal(a, b) for a, b in zip(before, _generator_states(self.device), strict=True)):
             raise UserError(
                 "train_step: a step drew from torch's global generator, so its results would depend on its neighbours",
@@ -117,10 +124,19 @@ class Trainer:
         undo()
         dtype = torch.float32 if self.device.type == "mps" else torch.float64
         lanes = self.network.lanes
+        for name in self._step_variables:
+            if name not in metrics:
+                hint = did_you_mean(name, metrics)
+                raise UserError(f"train_step returned no '{name}', which a stream of steps declares", hint=hint)
         for name, value in metrics.items():
-            if value.shape != (lanes,):
-                raise UserError(f"train_step: metric '{name}' has shape {tuple(value.shape[1:])}, expected one number")
-        return {name: torch.zeros(batches.steps, lanes, dtype=dtype, device=self.device) for name in metrics}
+            axes = self._step_variables.get(name, 0)
+            if value.shape[:1] != (lanes,) or value.dim() != 1 + axes:
+                wanted = f"{axes} axes" if axes else "one number"
+                raise UserError(f"train_step: metric '{name}' has shape {tuple(value.shape[1:])}, expected {wanted}")
+        return {
+            name: torch.zeros(batches.steps, *value.shape, dtype=dtype, device=self.device)
+            for name, value in metrics.items()
+        }
 
     def preserve(self) -> Callable[[], None]:
         """Copy everything that a step changes; return the function that puts it back."""

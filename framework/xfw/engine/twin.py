@@ -16,8 +16,9 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from xfw.engine.dropout import KeyedDropout, RngHolder
+from xfw.engine.dropout import KeyedDropout
 from xfw.engine.layout import ALIGNMENT
+from xfw.engine.network import Network
 
 __all__ = ["NotTwinned", "Twin", "refusal"]
 
@@ -36,7 +37,7 @@ def refusal(model: nn.Module) -> str:
     """Return why the model has no twin, or an empty string if every layer is known."""
     seen: dict[int, str] = {}
     for name, module in model.named_modules():
-        own = list(module._parameters) + list(module._buffers)
+        own = [parameter for parameter in module._parameters.values() if parameter is not None]
         if any(not parameter.requires_grad for parameter in module._parameters.values() if parameter is not None):
             return f"layer '{name}' has frozen parameters"
         if isinstance(module, nn.Linear):
@@ -174,16 +175,16 @@ class _Call(torch.autograd.Function):
 class Twin:
     """A model for all trials of a block that stands in for one trial's model inside a vmapped step."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        parameters: Mapping[str, torch.Tensor],
-        gradients: Mapping[str, torch.Tensor],
-        holder: RngHolder,
-    ) -> None:
-        """``model`` is one trial's (dropout already keyed); parameters and gradients are ``[T, *shape]`` views."""
+    def __init__(self, network: Network) -> None:
+        """Take the template, parameters, gradients and buffers of a block's network.
+
+        A buffer of shape S is seen by ``forward`` as ``[T, 1, *S]``: a number of each trial, or one per feature.
+        """
+        model, parameters, gradients = network.template, network.parameters, network.gradients
         self.module = copy.deepcopy(model)
-        self.holder = holder
+        for name, buffer in network.buffers.items():
+            parent, _, leaf = name.rpartition(".")
+            self.module.get_submodule(parent)._buffers[leaf] = buffer.unsqueeze(1)
         for name, child in list(self.module.named_modules()):
             replacement: nn.Module
             if isinstance(child, nn.Linear):
@@ -211,19 +212,21 @@ class Twin:
         """Set training or evaluation state."""
         self.module.train(mode)
 
-    def for_lane(self, lane: torch.Tensor) -> _LaneModel:
-        """Return the model as one trial's step sees it; ``lane`` is any tensor that ``vmap`` maps over trials."""
-        return _LaneModel(self, lane)
+    def for_lane(self, lane: torch.Tensor, buffers: Mapping[str, torch.Tensor]) -> _LaneModel:
+        """Return the model as one trial's step sees it; ``vmap`` maps ``lane`` and the buffers over trials."""
+        return _LaneModel(self, lane, buffers)
 
 
 class _LaneModel:
-    """One trial's model inside ``vmap``: it can be called, nothing else."""
+    """One trial's model inside ``vmap``: it can be called, and its own buffers can be read."""
 
-    def __init__(self, twin: Twin, lane: torch.Tensor) -> None:
-        self._twin, self._lane = twin, lane
+    def __init__(self, twin: Twin, lane: torch.Tensor, buffers: Mapping[str, torch.Tensor]) -> None:
+        self._twin, self._lane, self._buffers = twin, lane, buffers
 
     def __call__(self, *args: torch.Tensor) -> Any:
         return _Call.apply(self._lane, self._twin, *args)
 
     def __getattr__(self, name: str) -> Any:
+        if name in self._buffers:
+            return self._buffers[name]
         raise NotTwinned(f"train_step reads model.{name}")

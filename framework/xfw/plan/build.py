@@ -18,6 +18,7 @@ from xfw.plan.blocks import Part, cpu_parts, device_parts
 from xfw.plan.device import total_memory
 from xfw.plan.manifest import BlockPlan, Condition, Execution, Manifest, Member, Source
 from xfw.plan.shape import OnceOnly, Shape, estimated, measure
+from xfw.plan.stages import TRAIN
 from xfw.plan.trials import Only, kept_conditions, kept_trials, members_of
 from xfw.plugins.registry import Experiment
 
@@ -34,7 +35,7 @@ class Request:
     only: Only = attrs.field(factory=Only)
     block_size: int | None = None
     source: Source | None = None
-    stage: str = "train"
+    stages: tuple[str, ...] = ("train",)
     command: tuple[str, ...] = ()
 
 
@@ -65,6 +66,8 @@ def plan(experiment: Experiment, resolved: Resolved, request: Request) -> Plan:
         if not set(group).intersection(kept):
             continue
         shape = measure(experiment, resolved.configs[group[0]], execution, sources)
+        if TRAIN.name not in request.stages:
+            shape = attrs.evolve(shape, epochs=())
         members = group_members(experiment, resolved.configs, group, request)
         places = [place for place, each in enumerate(members) if each.condition in kept and each.trial in trials]
         for part in parts_of(shape, len(members), places, request):
@@ -151,7 +154,7 @@ def manifest_of(
         run="",
         experiment=experiment.name,
         preset=resolved.preset,
-        stage=request.stage,
+        stages=request.stages,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         command=request.command,
         seed=request.seed,

@@ -72,13 +72,13 @@ class Manifest:
     """The whole of ``run.toml``.
 
     ``config`` holds the values common to all conditions (nested by key), ``provenance`` the origin of
-    every key path, ``axes`` the swept key paths in order.
+    every key path, ``axes`` the swept key paths in order, ``stages`` the stages that the run goes through.
     """
 
     run: str
     experiment: str
     preset: str
-    stage: str
+    stages: tuple[str, ...]
     created: str
     command: tuple[str, ...]
     seed: int

@@ -23,7 +23,7 @@ def as_data(plan: Plan) -> dict[str, Any]:
         "schema": 1,
         "experiment": manifest.experiment,
         "preset": manifest.preset,
-        "stage": manifest.stage,
+        "stages": list(manifest.stages),
         "seed": manifest.seed,
         "config": manifest.config,
         "config_hash": manifest.config_hash,

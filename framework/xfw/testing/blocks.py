@@ -11,6 +11,7 @@ from xfw.config.identity import config_hash
 from xfw.config.resolve import resolve
 from xfw.config.structure import unstructure
 from xfw.plan.manifest import BlockPlan, Execution, Manifest, Member
+from xfw.plan.stages import stages_of
 from xfw.plan.trials import members_of
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def block_session(
         run=experiment.name,
         experiment=experiment.name,
         preset=resolved.preset,
-        stage="train",
+        stages=tuple(stage.name for stage in stages_of(experiment.hooks, resolved.configs[0])),
         created="",
         command=(),
         seed=seed,

@@ -63,7 +63,7 @@ def make_manifest(
         "run": new_run_id(experiment),
         "experiment": experiment,
         "preset": "quick",
-        "stage": "train",
+        "stages": ("train",),
         "created": "2026-01-02T03:04:05+00:00",
         "command": ("xfw", "run", experiment),
         "seed": 7,

@@ -140,7 +140,7 @@ LOWERINGS = {
     "nobias": "twin",
     "linear": "twin",
     "two": "twin",
-    "scaled": "vmap",
+    "scaled": "twin",
     "layernorm": "vmap",
     "conv": "modules",
 }
