@@ -31,6 +31,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "show": ("xfw.cli.runs:show", "Show one run."),
         "analyze": ("xfw.cli.analyze:analyze", "Make tables and figures of a run."),
         "compare": ("xfw.cli.analyze:compare", "Compare the conditions of a run, or runs."),
+        "verify": ("xfw.cli.verify:verify", "Judge stored runs by the published numbers."),
         "export": ("xfw.cli.export:export", "Write a run's results in another format."),
         "clean": ("xfw.cli.clean:clean", "Remove runs."),
     },
