@@ -113,6 +113,9 @@ def test_bytes_are_stored_as_bytes_and_prepared_by_batch() -> None:
         (xfw.Epoch(batch_size=4, order="shufled"), "unknown order 'shufled'"),
         (xfw.Epoch(batch_size=0), "batch_size is 0"),
         (xfw.Epoch(batch_size=4, steps=0), "steps is 0"),
+        (xfw.Epoch(batch_size=4, order="given"), "`examples` goes with order='given'"),
+        (xfw.Epoch(batch_size=4, examples=8), "`examples` goes with order='given'"),
+        (xfw.Epoch(batch_size=4, order="given", examples=8), "no hook draw_order"),
     ],
 )
 def test_a_wrong_epoch_is_named(epoch: xfw.Epoch, message: str) -> None:
@@ -126,3 +129,52 @@ def test_a_metric_that_is_no_number_is_refused() -> None:
 
     with pytest.raises(xfw.UserError, match="metric 'all' has shape"):
         train_block(made(xfw.Epoch(batch_size=10), step=step))
+
+
+def test_a_given_order_is_drawn_for_each_trial_and_pass() -> None:
+    asked: list[tuple[int, int, int]] = []
+
+    def draw_order(config: Config, trial: int, generator: Any, number: int, count: int) -> np.ndarray:
+        asked.append((trial, number, count))
+        return np.full(count, 10 * number + trial)
+
+    experiment = made(*[xfw.Epoch(batch_size=4, order="given", examples=10)] * 2, draw_order=draw_order)
+    found = meters(experiment, 1, trials=3)
+    assert asked == [(0, 1, 10), (1, 1, 10), (2, 1, 10)]
+    assert found["count"][:, 0].tolist() == [4, 4, 2]
+    assert found["sum"].tolist() == [[40, 44, 48], [40, 44, 48], [20, 22, 24]]
+
+
+def test_the_generator_of_a_given_order_is_keyed_by_trial_and_pass() -> None:
+    seen: dict[tuple[int, int], list[int]] = {}
+
+    def draw_order(trial: int, generator: Any, number: int, count: int) -> np.ndarray:
+        drawn: np.ndarray = generator.integers(0, COUNT, count)
+        seen.setdefault((trial, number), drawn.tolist())
+        assert seen[trial, number] == drawn.tolist()
+        return drawn
+
+    experiment = made(*[xfw.Epoch(batch_size=4, order="given", examples=40)] * 2, draw_order=draw_order)
+    for _ in range(2):
+        train_block(experiment, strategy="serial")
+    assert len({tuple(drawn) for drawn in seen.values()}) == 4
+
+
+def test_a_given_order_outside_the_data_is_refused() -> None:
+    epoch = xfw.Epoch(batch_size=4, order="given", examples=3)
+    with pytest.raises(xfw.UserError, match="from 0 to 70, expected 3 from 0 to 69"):
+        train_block(made(epoch, draw_order=lambda count: np.array([0, 70, 1])))
+
+
+@pytest.mark.parametrize("strategy", ["stack", "serial"])
+def test_a_step_sees_its_pass_and_the_data_sets(strategy: str) -> None:
+    def step(model: Any, batch: Any, rng: Any, epoch: xfw.Epoch, data: Any) -> Mapping[str, torch.Tensor]:
+        chosen = rng.permutation("subset", len(data["train"]))[:5]
+        (numbers,) = data["train"].take(chosen)
+        last = 1.0 if epoch.phase == "last" else 0.0
+        return {"sum": numbers.double().sum(), "expected": chosen.double().sum(), "last": numbers.sum() * 0.0 + last}
+
+    found = meters(made(xfw.Epoch(batch_size=16), xfw.Epoch(batch_size=16, phase="last"), step=step), 1, trials=3)
+    assert np.array_equal(found["sum"], found["expected"])
+    assert len(np.unique(found["sum"])) > 10
+    assert found["last"].min() == 1.0

@@ -13,6 +13,7 @@ from xfw.experiment import (
     Metric,
     Preset,
     Records,
+    Stage,
     Stream,
     Variable,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "Preset",
     "Problem",
     "Records",
+    "Stage",
     "Stream",
     "UserError",
     "Variable",

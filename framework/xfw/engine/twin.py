@@ -178,13 +178,13 @@ class Twin:
     def __init__(self, network: Network) -> None:
         """Take the template, parameters, gradients and buffers of a block's network.
 
-        A buffer of shape S is seen by ``forward`` as ``[T, 1, *S]``: a number of each trial, or one per feature.
+        ``forward`` sees a number of each trial as ``[T, 1, 1]``, and a buffer of shape S as ``[T, 1, *S]``.
         """
         model, parameters, gradients = network.template, network.parameters, network.gradients
         self.module = copy.deepcopy(model)
         for name, buffer in network.buffers.items():
             parent, _, leaf = name.rpartition(".")
-            self.module.get_submodule(parent)._buffers[leaf] = buffer.unsqueeze(1)
+            self.module.get_submodule(parent)._buffers[leaf] = buffer.view(-1, 1, *(buffer.shape[1:] or (1,)))
         for name, child in list(self.module.named_modules()):
             replacement: nn.Module
             if isinstance(child, nn.Linear):

@@ -41,14 +41,28 @@ class Trained:
         return self.commit.state["parameters"]
 
 
-class _KeepLast:
-    """A committer that keeps the last commit in memory."""
+class _KeepAll:
+    """A committer that keeps the last commit in memory, with the records and arrays of all of them."""
+
+    def __init__(self) -> None:
+        self._pieces: dict[str, dict[str, list[np.ndarray]]] = {}
+        self._arrays: dict[str, Any] = {}
 
     def due(self) -> bool:
         return False
 
     def commit(self, commit: Commit) -> None:
-        self.last = commit
+        import numpy as np
+
+        for stream, variables in commit.records.items():
+            for name, rows in variables.items():
+                self._pieces.setdefault(stream, {}).setdefault(name, []).append(rows)
+        self._arrays |= commit.arrays
+        joined = {
+            stream: {name: np.concatenate(rows) for name, rows in variables.items()}
+            for stream, variables in self._pieces.items()
+        }
+        self.last = attrs.evolve(commit, records=joined, arrays=dict(self._arrays))
 
 
 class _NeverStop:
@@ -114,4 +128,4 @@ def block_session(
         execution=Execution(device, dtype, allow_tf32, strategy, 1, 1, data_dir),
         versions={},
     )
-    return Session(manifest, plan, experiment, _KeepLast(), _NeverStop(), log)  # type: ignore[arg-type]
+    return Session(manifest, plan, experiment, _KeepAll(), _NeverStop(), log)  # type: ignore[arg-type]
