@@ -230,10 +230,26 @@ def hello(results: Results | None, options: HelloOptions, made: Output) -> None:
 HELLO = Analyzer("hello-there", "greet", hello, options=HelloOptions, needs_run=False)
 
 
+@attrs.frozen
+class CountOptions:
+    """Options of an analyzer that works on a run or on a file."""
+
+    numbers: str | None = key(None, replaces_run=True, help="file with numbers")
+    place: str | None = key(None, help="where the sum goes")
+
+
+def count(results: Results | None, options: CountOptions, made: Output) -> None:
+    text = Path(options.numbers).read_text() if options.numbers else str(len(results.trial) if results else 0)
+    made.document("count.txt", f"{text}\n", options.place)
+
+
+COUNT = Analyzer("count", "count trials", count, options=CountOptions)
+
+
 @pytest.fixture
 def demo(monkeypatch: pytest.MonkeyPatch) -> None:
     """An installed experiment ``demo`` with the metrics of this module and an analyzer of its own."""
-    hooks = SimpleNamespace(metrics=lambda: METRICS, analyze=lambda: [HELLO])
+    hooks = SimpleNamespace(metrics=lambda: METRICS, analyze=lambda: [HELLO, COUNT])
     installed = SimpleNamespace(name="demo", kind="experiment")
     monkeypatch.setattr("xfw.plugins.registry.discover", lambda: [installed])
     monkeypatch.setattr("xfw.plugins.registry.load_experiment", lambda name: SimpleNamespace(name=name, hooks=hooks))
@@ -298,6 +314,36 @@ def test_unknown_analyzer_names_the_nearest(tmp_path: Path) -> None:
 def test_analyzer_without_a_run_works_with_the_name_of_the_experiment(tmp_path: Path) -> None:
     call(commands.analyze, "demo", "hello_there", "-s", "name=me", "--results-dir", str(tmp_path))
     assert (tmp_path / "demo" / "report" / "hello.txt").read_text() == "me"
+
+
+@pytest.mark.usefixtures("demo")
+def test_analyzer_without_a_run_leaves_the_newest_run_alone(tmp_path: Path) -> None:
+    run = finished_run(tmp_path)
+    call(commands.analyze, "demo", "hello_there", "--results-dir", str(tmp_path))
+    assert (tmp_path / "demo" / "report" / "hello.txt").exists()
+    said = call(commands.analyze, "demo", "--results-dir", str(tmp_path))
+    assert "left out: hello-there (needs no run: xfw analyze demo hello-there)" in said
+    assert not (run.report_dir / "hello.txt").exists()
+
+
+@pytest.mark.usefixtures("demo")
+def test_an_option_can_name_what_to_read_in_place_of_a_run(tmp_path: Path) -> None:
+    (tmp_path / "numbers").write_text("17")
+    arguments = ("demo", "count", "-s", f"numbers={tmp_path / 'numbers'}", "--results-dir", str(tmp_path))
+    call(commands.analyze, *arguments)
+    finished_run(tmp_path, trials=3)
+    call(commands.analyze, *arguments)
+    assert (tmp_path / "demo" / "report" / "count.txt").read_text() == "17\n"
+
+
+@pytest.mark.usefixtures("demo")
+def test_documents_go_to_a_path_or_to_standard_output(tmp_path: Path) -> None:
+    run = finished_run(tmp_path, trials=3)
+    place = tmp_path / "new" / "a file.txt"
+    said = call(commands.analyze, "demo", "count", "-s", f"place={place}", "--results-dir", str(tmp_path))
+    assert (place.read_text(), said) == ("3\n", f"wrote {place}\n")
+    assert call(commands.analyze, "demo", "count", "-s", "place=-", "--results-dir", str(tmp_path)) == "3\n"
+    assert not (run.report_dir / "count.txt").exists()
 
 
 @pytest.mark.usefixtures("demo")

@@ -47,8 +47,8 @@ class Output:
         if self._console is not None:
             self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    def table(self, name: str, table: tables.Table) -> None:
-        """Print a table and write it under this name in every wanted format."""
+    def table(self, name: str, table: tables.Table, *, latex: str | None = None) -> None:
+        """Print a table and write it under this name in every wanted format; ``latex`` replaces our own LaTeX."""
         self.tables[name] = tables.as_objects(table)
         if self._console is not None:
             self._console.print(tables.to_rich(table))
@@ -57,7 +57,8 @@ class Output:
             self.say("")
         for form, write in tables.WRITERS.items():
             if self.wants(form):
-                self.file(f"{name}.{form}", write(table).encode())
+                text = latex if form == "tex" and latex is not None else write(table)
+                self.file(f"{name}.{form}", text.encode())
 
     def data(self, name: str, table: tables.Table) -> None:
         """Write the numbers behind a figure as CSV, without printing them."""
@@ -70,11 +71,21 @@ class Output:
             if self.wants(form):
                 self.file(f"{name}.{form}", figures.render(figure, form))
 
+    def document(self, name: str, text: str, place: str | None = None) -> Path | None:
+        """Write text as a file of this name, or to the path that the user named; ``-`` prints it as it is."""
+        if place != "-":
+            return self.file(name, text.encode()) if place is None else self._write(Path(place), text.encode())
+        if self._console is not None:
+            self._console.file.write(text)
+        return None
+
     def file(self, name: str, content: bytes) -> Path:
         """Write one file into the directory, replacing an older one, and remember its path."""
-        path = self.directory / safe_name(name)
+        return self._write(self.directory / safe_name(name), content)
+
+    def _write(self, path: Path, content: bytes) -> Path:
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             temporary = path.with_name(f"{path.name}.tmp")
             temporary.write_bytes(content)
             temporary.replace(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,15 +58,21 @@ def analyze(
     """
     from xfw.analysis.registry import all_analyzers, find
 
+    assigned = _assigned(assignments)
+
+    def runless(experiment: Experiment) -> bool:
+        known = all_analyzers(experiment.hooks.metrics(), experiment.hooks.analyze())
+        return bool(names) and not any(_reads_run(each, assigned) for each in find(known, names, experiment.name))
+
     with ExitStack() as stack:
-        experiment, results, report = _open(run, Path(results_dir), stack)
+        experiment, results, report = _open(run, Path(results_dir), stack, runless)
         known = all_analyzers(experiment.hooks.metrics(), experiment.hooks.analyze())
         left_out: list[tuple[str, str]] = []
         if names:
             selected = find(known, names, experiment.name)
-            _refuse_unavailable(selected, results, experiment.name)
+            _refuse_unavailable(selected, results, experiment.name, assigned)
         else:
-            selected, left_out = _with_data(list(known.values()), results)
+            selected, left_out = _with_data(list(known.values()), results, experiment.name, assigned)
         options = _options(selected, assignments)
         output = _output(directory, report, formats, as_json)
         for each in selected:
@@ -119,16 +125,23 @@ def compare(
         _finish(output, as_json, [])
 
 
-def _open(text: str, results_dir: Path, stack: ExitStack) -> tuple[Experiment, Results | None, Path]:
-    """Return the experiment, its sealed results (None before any run exists) and the folder for outputs."""
+def _open(
+    text: str, results_dir: Path, stack: ExitStack, runless: Callable[[Experiment], bool] = lambda _: False
+) -> tuple[Experiment, Results | None, Path]:
+    """Return the experiment, its sealed results and the folder for outputs.
+
+    The results are None where an experiment is named that has no run yet, or whose runs are not asked for.
+    """
     from xfw.plugins.registry import discover, load_experiment
     from xfw.store.results import open_run
     from xfw.store.rundir import find_run, list_runs
 
     name = text.replace("-", "_")
     experiments = {info.name for info in discover() if info.kind == "experiment"}
-    if name in experiments and not any(run.path.parent.name == name for run in list_runs(results_dir)):
-        return load_experiment(name), None, results_dir / name / "report"
+    if name in experiments:
+        experiment = load_experiment(name)
+        if runless(experiment) or not any(run.path.parent.name == name for run in list_runs(results_dir)):
+            return experiment, None, results_dir / name / "report"
     found = find_run(results_dir, text)
     results = stack.enter_context(open_run(found))
     return load_experiment(results.experiment), results, found.report_dir
@@ -140,22 +153,43 @@ def _needed(results: Results | None, text: str) -> Results:
     return results
 
 
-def _with_data(analyzers: Sequence[Analyzer], results: Results | None) -> tuple[list[Analyzer], list[tuple[str, str]]]:
-    """Return the analyzers that can work, and the others with the reason."""
-    reasons = [(each, _unavailable(each, results)) for each in analyzers]
+def _with_data(
+    analyzers: Sequence[Analyzer], results: Results | None, experiment: str, assigned: frozenset[str]
+) -> tuple[list[Analyzer], list[tuple[str, str]]]:
+    """Return the analyzers that can work, and the others with the reason; of a run, those about runs only."""
+    general = f"needs no run: xfw analyze {experiment} NAME" if results is not None else ""
+    reasons = [
+        (each, _unavailable(each, results, assigned) if each.needs_run else general.replace("NAME", each.name))
+        for each in analyzers
+    ]
     left_out = [(each.name, reason) for each, reason in reasons if reason]
     return [each for each, reason in reasons if not reason], left_out
 
 
-def _unavailable(analyzer: Analyzer, results: Results | None) -> str:
+def _assigned(assignments: Sequence[str]) -> frozenset[str]:
+    return frozenset(text.partition("=")[0].strip() for text in assignments)
+
+
+def _unavailable(analyzer: Analyzer, results: Results | None, assigned: frozenset[str]) -> str:
     if results is None:
-        return "there is no run yet" if analyzer.needs_run else ""
-    return analyzer.available(results)
+        return "there is no run yet" if _reads_run(analyzer, assigned) else ""
+    return analyzer.available(results) if _reads_run(analyzer, assigned) or not analyzer.needs_run else ""
 
 
-def _refuse_unavailable(selected: Sequence[Analyzer], results: Results | None, experiment: str) -> None:
+def _reads_run(analyzer: Analyzer, assigned: frozenset[str]) -> bool:
+    """Say whether an analyzer works on a run, and no option names what to read in its place."""
+    from xfw.config.schema import schema_of
+
+    keys = schema_of(analyzer.options).keys if analyzer.options is not None else {}
+    replaced = any(key.info.replaces_run and path in assigned for path, key in keys.items())
+    return analyzer.needs_run and not replaced
+
+
+def _refuse_unavailable(
+    selected: Sequence[Analyzer], results: Results | None, experiment: str, assigned: frozenset[str] = frozenset()
+) -> None:
     for each in selected:
-        reason = _unavailable(each, results)
+        reason = _unavailable(each, results, assigned)
         if reason:
             hint = f"xfw run {experiment}" if results is None else ""
             raise WrongInput(f"analyzer '{each.name}' cannot work here: {reason}", hint=hint)

@@ -29,6 +29,7 @@ class KeyInfo:
     converter: Callable[[Any], Any] | None = None
     hidden: bool = False
     inherited: bool = True
+    replaces_run: bool = False
 
     def bounds(self) -> str:
         """Return the permitted range as text, such as ``>= 0 and < 1``; empty where there is none."""
@@ -60,6 +61,7 @@ def key(
     converter: Callable[[Any], Any] | None = None,
     hidden: bool = False,
     inherited: bool = True,
+    replaces_run: bool = False,
 ) -> Any:
     """Declare one key of a configuration class (an ``attrs`` field).
 
@@ -67,6 +69,7 @@ def key(
     between the trials of one block. ``converter`` maps a given value to the canonical one or raises
     ``ValueError`` with what was expected; it must leave a canonical value as it is, and never sees None.
     ``hidden`` keeps the key out of listings; ``inherited=False`` keeps ``--from RUN`` from taking it over.
+    ``replaces_run`` marks an analyzer's option that names what to read in place of a run.
     A key of type ``X | None`` has the default None, since TOML has no word for it.
     """
     info = KeyInfo(
@@ -82,6 +85,7 @@ def key(
         converter=converter,
         hidden=hidden,
         inherited=inherited,
+        replaces_run=replaces_run,
     )
     return attrs.field(
         default=attrs.Factory(lambda: list(default)) if isinstance(default, list) else default,

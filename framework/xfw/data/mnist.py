@@ -12,7 +12,7 @@ import numpy as np
 from xfw.data.images import File, ImageData, NamedSet
 from xfw.errors import UserError, WrongInput
 
-__all__ = ["MNIST", "fetch", "load", "verify"]
+__all__ = ["MNIST", "fetch", "load", "read_idx", "verify"]
 
 FILES = (
     File("MNIST/raw/train-images-idx3-ubyte", 47_040_016, "6bbc9ace898e44ae57da46a324031adb"),

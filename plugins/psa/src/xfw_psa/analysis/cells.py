@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CONTROLS",
-    "FILES",
     "PUBLISHED_Z",
     "Cell",
     "Moments",
@@ -40,9 +39,6 @@ CONTROLS = ("none", "decay", "dropout")
 PUBLISHED_Z = 11.02
 """Share of the most frequent class of MNIST's validation images, for results that do not say theirs."""
 
-FILES = ("summary_file", "trials_file")
-"""The options that name published files to read in place of a run."""
-
 UNDECISIVE = ("keep_weights", "num_workers", "hidden_layers", "resume_undamaged")
 """Keys that may differ between conditions whose trials belong to one cell."""
 
@@ -53,20 +49,24 @@ _NO_LOOPS: NDArray[np.float64] = np.empty((0, 0))
 class Reading(Protocol):
     """The options of every analyzer that reads results."""
 
-    summary_file: str | None
-    trials_file: str | None
-    family: str | None
-    only: str | None
+    @property
+    def summary_file(self) -> str | None: ...
+    @property
+    def trials_file(self) -> str | None: ...
+    @property
+    def family(self) -> str | None: ...
+    @property
+    def only(self) -> str | None: ...
 
 
 def summary_file_key() -> Any:
     """Return the option that names a published summary."""
-    return xfw.key(None, help="published summary (Markdown) to read in place of a run")
+    return xfw.key(None, replaces_run=True, help="published summary (Markdown) to read in place of a run")
 
 
 def trials_file_key() -> Any:
     """Return the option that names a published list of trials."""
-    return xfw.key(None, help="published trials (Markdown) to read in place of a run")
+    return xfw.key(None, replaces_run=True, help="published trials (Markdown) to read in place of a run")
 
 
 def family_key() -> Any:
@@ -311,7 +311,13 @@ def _from_files(options: Reading) -> Study:
     origin = ", ".join(name for name in (options.summary_file, options.trials_file) if name)
     if not cells:
         raise WrongInput(f"{origin}: holds no results")
-    return Study(family=family or "simplemlp", cells=cells, z_val=PUBLISHED_Z, loops=None, origin=origin)
+    return Study(family=family or "simplemlp", cells=cells, z_val=_zero_r(), loops=None, origin=origin)
+
+
+def _zero_r() -> float:
+    from xfw_psa.analysis import dataset
+
+    return dataset.zero_r()
 
 
 def _summed(entry: published_files.Entry) -> Cell:
