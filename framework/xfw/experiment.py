@@ -63,7 +63,8 @@ class Epoch:
     ``order`` is ``"shuffled"`` (a fresh keyed permutation for this epoch), ``"sequential"``, or ``"given"``: the hook
     ``draw_order`` then says which ``examples`` of the data set each trial visits. The last, shorter batch is kept.
     ``steps`` other than the number of batches walks through the same batches again from the start (wrap-around),
-    without reshuffling. ``phase`` is a label of the plugin's own, for passes that are alike otherwise.
+    without reshuffling. ``phase`` is a label of the plugin's own, for passes that are alike otherwise. ``evaluated``
+    counts the examples that ``train_step`` evaluates beside its batch, for estimates of time and memory.
     """
 
     batch_size: int
@@ -72,6 +73,7 @@ class Epoch:
     steps: int | None = None
     examples: int | None = None
     phase: str = ""
+    evaluated: int = 0
 
 
 @attrs.frozen

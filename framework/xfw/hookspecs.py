@@ -172,16 +172,16 @@ def on_epoch_end(block: Block, metrics: Mapping[str, torch.Tensor]) -> None:
 
 
 @hookspec
+def on_end(block: Block) -> None:
+    """Act after training (a final evaluation, final arrays), before later stages. Kind: all."""
+
+
+@hookspec
 def run_cell(block: Block, stage: str, cell: int) -> None:
     """Compute one cell of a stage that does not train, for all trials of the block. Kind: all.
 
     A resume repeats cells that were not committed: what a cell stores must follow from the state before it.
     """
-
-
-@hookspec
-def on_end(block: Block) -> None:
-    """Act after training (a final evaluation, final arrays), before later stages. Kind: all."""
 
 
 @hookspec(firstresult=True)

@@ -72,13 +72,15 @@ def estimate(
     """Return the estimate of a block of ``width`` trials; ``lengths`` counts the examples of each data set."""
     steps = sum(steps_of(epoch, lengths[epoch.dataset]) for epoch in epochs)
     batch = max((epoch.batch_size for epoch in epochs), default=1)
+    rows = max((max(epoch.batch_size, epoch.evaluated) for epoch in epochs), default=1)
+    evaluated = sum(steps_of(epoch, lengths[epoch.dataset]) * epoch.evaluated for epoch in epochs)
     examples = sum(count_of(e, lengths[e.dataset]) if e.steps is None else e.steps * e.batch_size for e in epochs)
     rates = CUDA if device.startswith("cuda") else CPU
     # Parameters, gradient, two moments, one snapshot; activations twice; copies of three of the five while
     # rehearsing. Measured on an H100: 29.8 GiB for 256 trials of 2.9 million parameters, 29.5 predicted.
     state = 5 * work.parameters * itemsize
-    memory = int(width * (2.0 * state + 2 * batch * work.outputs * itemsize)) + 200 * 2**20
-    arithmetic = width * examples * 3 * work.products / rates.products
+    memory = int(width * (2.0 * state + 2 * rows * work.outputs * itemsize)) + 200 * 2**20
+    arithmetic = width * (3 * examples + evaluated) * work.products / rates.products
     traffic = steps * width * (8 * work.parameters + 4 * batch * work.outputs) * itemsize / rates.bytes
     launches = steps * work.maps * OPERATIONS_PER_MAP * rates.operation
     return Estimate(steps, memory, max(arithmetic, traffic) + launches)
