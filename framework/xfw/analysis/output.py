@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,10 +48,17 @@ class Output:
         if self._console is not None:
             self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    def table(self, name: str, table: tables.Table, *, latex: str | None = None) -> None:
-        """Print a table and write it under this name in every wanted format; ``latex`` replaces our own LaTeX."""
+    def warn(self, text: str) -> None:
+        """Print one line of warning on the error stream, so that standard output stays what was asked for."""
+        sys.stderr.write(f"{text}\n")
+
+    def table(self, name: str, table: tables.Table, *, latex: str | None = None, shown: bool = True) -> None:
+        """Print a table and write it under this name in every wanted format; ``latex`` replaces our own LaTeX.
+
+        One that is not ``shown`` is written only.
+        """
         self.tables[name] = tables.as_objects(table)
-        if self._console is not None:
+        if shown and self._console is not None:
             self._console.print(tables.to_rich(table))
             for note in table.notes:
                 self.say(note)
@@ -79,9 +87,12 @@ class Output:
             self._console.file.write(text)
         return None
 
-    def file(self, name: str, content: bytes) -> Path:
-        """Write one file into the directory, replacing an older one, and remember its path."""
-        return self._write(self.directory / safe_name(name), content)
+    def file(self, name: str, content: bytes, *, exact: bool = False) -> Path:
+        """Write one file into the directory, replacing an older one, and remember its path.
+
+        The name is made safe for shells, unless it is published and so must be ``exact``.
+        """
+        return self._write(self.directory / (name if exact else safe_name(name)), content)
 
     def _write(self, path: Path, content: bytes) -> Path:
         try:

@@ -23,6 +23,8 @@ import xfw
 from xfw_psa.config import PRESETS, Config, problems, source_index
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
     from xfw.data.sources import Sources
     from xfw.engine.block import Block
@@ -141,3 +143,23 @@ def metrics() -> Sequence[xfw.Metric]:
     from xfw_psa.quantities import METRICS
 
     return METRICS
+
+
+@xfw.hookimpl
+def analyze() -> Sequence[xfw.Analyzer]:
+    from xfw_psa.analysis import ANALYZERS
+
+    return ANALYZERS
+
+
+def get_all_regime_classifications(
+    configurations: str | Path | None,
+    trials: str | Path | Mapping[str, Mapping[str, Sequence[float]]],
+    *,
+    rules: str = "final",
+    z_val: float | None = None,
+) -> dict[str, str]:
+    """Return the regime of every listed network; see ``xfw_psa.analysis.regimes``."""
+    from xfw_psa.analysis import regimes
+
+    return regimes.get_all_regime_classifications(configurations, trials, rules=rules, z_val=z_val)

@@ -4,7 +4,25 @@ from __future__ import annotations
 
 from xfw import Analyzer
 
+from xfw_psa.analysis import (
+    accuracy_table,
+    architecture_table,
+    dataset,
+    growth,
+    regimes,
+    reproduction,
+    result_files,
+)
+
 __all__ = ["ANALYZERS"]
 
-ANALYZERS: tuple[Analyzer, ...] = ()
+ANALYZERS: tuple[Analyzer, ...] = (
+    architecture_table.ANALYZER,
+    accuracy_table.ANALYZER,
+    dataset.ANALYZER,
+    result_files.ANALYZER,
+    growth.ANALYZER,
+    regimes.ANALYZER,
+    reproduction.ANALYZER,
+)
 """All analyzers of psa, in the order of the documentation."""

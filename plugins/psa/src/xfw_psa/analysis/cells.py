@@ -126,7 +126,8 @@ class Cell:
 class Study:
     """Results by network (``L*W``, or the whole text of any other network) and mode.
 
-    ``loops`` is the number of loops per trial (None where the files do not say), ``origin`` the run or the file.
+    ``loops`` is the number of loops per trial (None where the files do not say), ``first_loop`` the number of
+    the first one (a run that went on from another does not begin with 1), ``origin`` the run or the file.
     """
 
     family: str
@@ -134,6 +135,7 @@ class Study:
     z_val: float
     loops: int | None
     origin: str
+    first_loop: int = 1
 
     @property
     def title(self) -> str:
@@ -197,7 +199,13 @@ def _from_run(results: Results, options: Reading) -> Study:
         z_val=float(z_val[0]) if len(z_val) else PUBLISHED_Z,
         loops=max(loops),
         origin=results.run,
+        first_loop=_first_loop(results),
     )
+
+
+def _first_loop(results: Results) -> int:
+    loops = np.asarray(results.values("epoch", "epoch"))
+    return max(1, int(loops[:, 0].max(initial=1))) if loops.shape[1] else 1
 
 
 def _chosen(results: Results, options: Reading) -> dict[int, dict[str, Any]]:

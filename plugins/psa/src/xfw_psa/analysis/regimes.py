@@ -252,7 +252,7 @@ def analyse(results: Results | None, options: Options, output: Output) -> None:
         listed = listing(options.config_file)
         names = listed.names
         for text in listed.warnings:
-            output.say(text)
+            output.warn(text)
     found = classify(study, options.rules, in_order(names, listing(None).shapes) if not options.config_file else names)
     output.table("regimes", _table(study, found, options.rules))
     output.table("regime-counts", _counts(found, options.rules))
