@@ -6,7 +6,7 @@ import math
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import attrs
 import cattrs
@@ -146,6 +146,7 @@ KINDS: Mapping[str, Kind] = {
     "order": Kind(("wheres",), ("rule", "n")),
     "distribution": Kind(("values",), ("alpha", "above")),
 }
+FIELDS = tuple(field.name for field in attrs.fields(Target))
 SHARED = ("name", "metric", "kind", "preset", "where", "ignore", "at", "trials", "min_n", "source", "tags", "note")
 MERGED = ("where", "at")
 
@@ -220,7 +221,8 @@ def entries(
         here = f"{path}.{name}[{number}]"
         given = table(each, here, problems)
         known = KINDS.get(str(merged(defaults, given).get("kind", "mean")))
-        fitting = {key: value for key, value in defaults.items() if known is None or key in keys_of(known)}
+        permitted = FIELDS if known is None else keys_of(known)
+        fitting = {key: value for key, value in defaults.items() if key in permitted}
         found.append((here, given, merged(fitting, given)))
     return found
 
@@ -249,11 +251,10 @@ def table(value: Any, path: str, problems: list[Problem]) -> Mapping[str, Any]:
 
 def unknown_keys(values: Mapping[str, Any], path: str) -> list[Problem]:
     """Return the keys of defaults that no target has."""
-    known = [field.name for field in attrs.fields(Target)]
     return [
-        Problem(f"{path}.{name}", f"unknown key '{name}'", did_you_mean(name, known))
+        Problem(f"{path}.{name}", f"unknown key '{name}'", did_you_mean(name, FIELDS))
         for name in values
-        if name not in known
+        if name not in FIELDS
     ]
 
 
@@ -282,10 +283,8 @@ def converter() -> cattrs.Converter:
     for kind, words in ((int, "a whole number"), (str, "text")):
         made.register_structure_hook(kind, strict(kind, words))
     made.register_structure_hook(float, number)
-    lists: tuple[Any, ...] = (list[str], list[int], list[float], list[dict[str, Any]])
-    for each in lists:
-        made.register_structure_hook(each, list_hook(made, each))
-    made.register_structure_hook(dict[str, Any], plain_table)
+    made.register_structure_hook_factory(lambda kind: get_origin(kind) is list, lambda kind: list_hook(made, kind))
+    made.register_structure_hook_factory(lambda kind: get_origin(kind) is dict, lambda _: plain_table)
     return made
 
 
@@ -305,7 +304,7 @@ def plain_table(value: Any, _: Any) -> dict[str, Any]:
 
 def list_hook(made: cattrs.Converter, kind: Any) -> Any:
     """Return a structure hook of a list, which refuses a single value."""
-    (item,) = kind.__args__
+    (item,) = get_args(kind)
 
     def hook(value: Any, _: Any) -> Any:
         if not isinstance(value, list):

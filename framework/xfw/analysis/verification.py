@@ -143,7 +143,7 @@ def line(found: Judgement) -> tuple[str, ...]:
     metric = f"{target.metric} ({unit})" if unit not in ("", "1") else target.metric
     there = found.verdict != NO_DATA
     interval = f"[{fixed(found.low, digits)}, {fixed(found.high, digits)}]" if math.isfinite(found.low) else "–"
-    difference = f"{found.difference:+.{digits}f}" if math.isfinite(found.difference) else "–"
+    difference = f"{round(found.difference, digits) + 0.0:+.{digits}f}" if math.isfinite(found.difference) else "–"
     return (
         target.name,
         metric,

@@ -1,0 +1,514 @@
+"""``xfw verify``: which stored trials are measured, and how they are judged.
+
+Verdicts are checked against formulas worked out by hand and against tests done by enumeration.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy as np
+import pytest
+import xfw
+from xfw.analysis.matching import Published, Sample, Stored, published
+from xfw.analysis.targets import Suite, Target, read_targets
+from xfw.analysis.verdicts import Judgement, judge, judge_suite
+from xfw.cli.main import invoke
+from xfw.plugins.registry import Experiment
+from xfw.store.results import open_run
+from xfw.store.rundir import RunDir, create_run
+from xfw.store.seal import seal
+from xfw.testing.plugins import make_experiment
+from xfw.testing.runs import RECORDS, finish_block, finished_run, make_manifest
+
+SWEEP = {"net.mode": ["none", "output"]}
+
+
+@attrs.frozen
+class Net:
+    mode: str = xfw.key("none", choices=("none", "output"), help="mode")
+
+
+@attrs.frozen
+class Data:
+    name: str = xfw.key("digits", help="data")
+
+
+@attrs.frozen
+class Config:
+    lr: float = xfw.key(0.1, gt=0, help="learning rate")
+    data: Data = attrs.field(factory=Data)
+    net: Net = attrs.field(factory=Net)
+
+
+METRICS = (
+    xfw.Metric("best", "best", "images", lambda results: results.array("best").astype(float)),
+    xfw.Metric("correct", "correct", "%", lambda results: results.values("epoch", "correct"), series="epoch"),
+    xfw.Metric("grid", "of a stage that did not run", "1", lambda results: results.array("nowhere")),
+)
+PRESETS = {"paper": xfw.Preset({}, help="paper")}
+
+
+def experiment() -> Experiment:
+    return make_experiment(Config, metrics=lambda: METRICS, presets=lambda: PRESETS, records=lambda config: RECORDS)
+
+
+def wanted(text: str) -> Published:
+    targets = read_targets(f'schema = 1\n[[target]]\nname = "a"\n{text}', "demo")
+    return published(experiment(), targets)[0]
+
+
+def measured(text: str, runs: Sequence[RunDir]) -> list[list[float]]:
+    """Return the sorted values of each group of a target's trials."""
+    opened = [open_run(run) for run in runs]
+    found = [sorted(sample.values.tolist()) for sample in Stored(experiment(), opened).samples(wanted(text))]
+    for results in opened:
+        results.close()
+    return found
+
+
+EXACT = 'metric = "best"\nkind = "exact"\nvalue = 0\n'
+
+# --- which trials are measured ---------------------------------------------------------------------------
+
+
+def test_the_whole_configuration_has_to_agree(tmp_path: Path) -> None:
+    run = finished_run(tmp_path, trials=3, sweep=SWEEP)
+    assert measured(f'{EXACT}where = {{ "net.mode" = "output" }}', [run]) == [[100, 110, 120]]
+    assert measured(f'{EXACT}where = {{ "net.mode" = "output", lr = 0.2 }}', [run]) == [[]]
+
+
+def test_ignored_keys_may_differ_and_so_may_a_table_of_keys(tmp_path: Path) -> None:
+    run = finished_run(tmp_path, config={"lr": 0.7, "data": {"name": "mnist"}})
+    assert measured(EXACT, [run]) == [[]]
+    assert measured(f'{EXACT}ignore = ["lr"]', [run]) == [[]]
+    assert measured(f'{EXACT}ignore = ["lr", "data"]', [run]) == [[0, 10]]
+
+
+def test_keys_that_are_newer_than_the_run_have_their_default(tmp_path: Path) -> None:
+    assert measured(EXACT, [finished_run(tmp_path, config={"lr": 0.1})]) == [[0, 10]]
+
+
+def test_pooled_conditions_of_paired_trials_all_count(tmp_path: Path) -> None:
+    run = finished_run(tmp_path, trials=2, sweep=SWEEP)
+    assert len(set(open_run(run).key)) == 2
+    assert measured(f'{EXACT}where = {{ "net.mode" = "all" }}', [run]) == [[0, 10, 100, 110]]
+
+
+def test_a_repeated_trial_counts_once(tmp_path: Path) -> None:
+    runs = [finished_run(tmp_path, trials=2), finished_run(tmp_path, trials=3)]
+    assert measured(EXACT, runs) == [[0, 10, 20]]
+
+
+def test_only_the_named_trials_are_measured(tmp_path: Path) -> None:
+    assert measured(f"{EXACT}trials = [0, 2]", [finished_run(tmp_path, trials=4)]) == [[0, 20]]
+
+
+def test_unfinished_trials_are_not_measured(tmp_path: Path) -> None:
+    run = create_run(tmp_path, make_manifest(trials=2, blocks=2), RECORDS)
+    finish_block(run, 0)
+    finish_block(run, 1, end="interrupted")
+    seal(run)
+    text = 'metric = "correct"\nkind = "exact"\nvalue = 0\nat = { epoch = 2 }'
+    assert measured(text, [run]) == [[1]]
+
+
+@pytest.mark.parametrize(
+    ("at", "row"), [("{ epoch = 3 }", 2), ("{ correct = 13 }", 3), ("{ epoch = 4, accepted = false }", 3)]
+)
+def test_at_chooses_one_row_of_each_trial(tmp_path: Path, at: str, row: int) -> None:
+    text = f'metric = "correct"\nkind = "exact"\nvalue = 0\ntrials = [1]\nat = {at}'
+    assert measured(text, [finished_run(tmp_path)]) == [[10 + row]]
+
+
+def test_at_that_fits_no_row_is_no_data_and_two_rows_are_an_error(tmp_path: Path) -> None:
+    run = finished_run(tmp_path)
+    text = 'metric = "correct"\nkind = "exact"\nvalue = 0\n'
+    assert measured(f"{text}at = {{ epoch = 99 }}", [run]) == [[]]
+    with pytest.raises(xfw.UserError, match="`at` fits 2 rows of stream 'epoch'"):
+        measured(f"{text}at = {{ accepted = true }}", [run])
+
+
+def test_a_run_without_the_metrics_records_is_no_data(tmp_path: Path) -> None:
+    assert measured('metric = "grid"\nkind = "exact"\nvalue = 0', [finished_run(tmp_path)]) == [[]]
+
+
+# --- verdicts --------------------------------------------------------------------------------------------
+
+
+def verdict(values: Sequence[float] | Sequence[Sequence[float]], missing: int = 0, /, **keys: Any) -> Judgement:
+    """Judge values (or groups of them) by a target with these keys."""
+    from xfw.analysis.targets import converter
+
+    groups = values if values and isinstance(values[0], list | tuple) else [values]
+    target = converter().structure({"name": "a", "metric": "best", **keys}, Target)
+    samples = [Sample(np.array(group, float), missing, ("run",)) for group in groups]
+    return judge(Published(target, METRICS[0], ((),)), samples)
+
+
+TEN = [91.0, 91.2, 91.4, 90.9, 91.1, 91.3, 91.0, 91.5, 90.8, 91.3]
+
+
+def test_tolerance_with_both_spreads_is_the_formula_of_psa() -> None:
+    # 0.10 + 3 sqrt(s_r^2 / 10 + s_o^2 / n_o), population SDs
+    mean = sum(TEN) / 10
+    own = math.sqrt(sum((value - mean) ** 2 for value in TEN) / 10)
+    limit = 0.10 + 3 * math.sqrt(0.24**2 / 10 + own**2 / 10)
+    tolerance = {"floor": 0.10, "factor": 3.0, "spread": "both"}
+    good = verdict(TEN, value=mean + limit - 1e-6, sd=0.24, n=10, ddof=0, tolerance=tolerance)
+    bad = verdict(TEN, value=mean + limit + 1e-6, sd=0.24, n=10, ddof=0, tolerance=tolerance)
+    assert (good.verdict, bad.verdict) == ("reproduced", "missed")
+    assert good.tolerance == pytest.approx(limit, rel=1e-12)
+    assert good.difference == pytest.approx(-limit + 1e-6, abs=1e-9)
+
+
+def test_tolerance_with_the_published_spread_is_the_formula_of_neuronal_decay() -> None:
+    # max(f, 3.5 s sqrt(1/15 + 1/n))
+    tolerance = {"floor": 0.15, "factor": 3.5, "spread": "published", "combine": "max", "single": 4.0}
+    found = verdict(TEN[:5], value=91.0, sd=0.478, n=15, tolerance=tolerance)
+    assert found.tolerance == pytest.approx(3.5 * 0.478 * math.sqrt(1 / 15 + 1 / 5), rel=1e-12)
+    assert verdict(TEN, value=91.0, sd=0.001, n=15, tolerance=tolerance).tolerance == 0.15
+    assert verdict([91.0], value=91.0, sd=0.5, n=15, tolerance=tolerance).tolerance == 2.0
+
+
+def test_one_value_has_the_published_spread() -> None:
+    found = verdict([5.0], value=5.0, sd=2.0, n=4, tolerance={"factor": 1.0})
+    assert found.tolerance == pytest.approx(math.sqrt(2.0**2 / 4 + 2.0**2), rel=1e-12)
+
+
+@pytest.mark.parametrize(("tolerance", "limit"), [({"absolute": 0.06}, 0.06), ({"relative": 0.1}, 5.0)])
+def test_plain_tolerances(tolerance: dict[str, float], limit: float) -> None:
+    assert verdict([50.0, 50.0], value=50.0, tolerance=tolerance).tolerance == limit
+
+
+def test_the_interval_of_the_mean_has_the_quantile_of_student() -> None:
+    # t(0.975; 9) = 2.262157 (table)
+    found = verdict(TEN, value=91, tolerance={"absolute": 1})
+    mean = sum(TEN) / 10
+    sd = math.sqrt(sum((value - mean) ** 2 for value in TEN) / 9)
+    assert found.high - mean == pytest.approx(2.262157 * sd / math.sqrt(10), rel=1e-6)
+    assert mean - found.low == pytest.approx(found.high - mean, rel=1e-9)
+
+
+def test_exact_looks_at_every_trial() -> None:
+    keys = {"kind": "exact", "value": 2529, "tolerance": {"absolute": 0.5}}
+    assert verdict([2529, 2529.4], **keys).verdict == "reproduced"
+    found = verdict([2529, 2528.0, 2529.9], **keys)
+    assert (found.verdict, found.difference) == ("missed", -1.0)
+
+
+@pytest.mark.parametrize(
+    ("of", "values", "expected"),
+    [
+        ("mean", [1.0, 9.0], "reproduced"),
+        ("each", [1.0, 9.0], "missed"),
+        ("each", [4.0, 6.0], "reproduced"),
+        ("sd", [0.0, 7.0], "reproduced"),
+        ("sd", [5.0, 5.1], "missed"),
+        ("sd", [5.0], "no data"),
+    ],
+)
+def test_ranges_of_the_mean_of_each_trial_and_of_the_spread(of: str, values: list[float], expected: str) -> None:
+    assert verdict(values, kind="range", low=4.0, high=6.0, of=of).verdict == expected
+
+
+def test_an_open_range_has_one_end() -> None:
+    assert verdict([1e9], kind="range", low=4.0).verdict == "reproduced"
+    assert verdict([3.0], kind="range", low=4.0).difference == -1.0
+
+
+def test_share_of_trials_below_a_limit() -> None:
+    values = [9.8] * 28 + [40.0, 50.0]
+    keys = {"kind": "share", "high": 11.02}
+    assert verdict(values, at_least=28 / 30, **keys).verdict == "reproduced"
+    assert verdict([*values, 60.0], at_least=28 / 30, **keys).verdict == "missed"
+    assert verdict(values, at_most=0.9, **keys).verdict == "missed"
+
+
+def test_share_of_trials_that_are_one_of_some_values() -> None:
+    keys = {"kind": "share", "one_of": [9.87, 11.02], "at_least": 0.95}
+    assert verdict([9.87, 11.02, 9.8651], **keys).verdict == "reproduced"
+    assert verdict([9.87, 11.02, 9.86], **keys).verdict == "missed"
+    assert verdict([9.87, 11.02, 9.86], tolerance={"absolute": 0.02}, **keys).verdict == "reproduced"
+
+
+@pytest.mark.parametrize(
+    ("rule", "groups", "expected"),
+    [
+        ("decreasing", [[3, 3], [2, 2], [1, 1]], "reproduced"),
+        ("decreasing", [[3, 3], [1, 1], [2, 2]], "missed"),
+        ("decreasing", [[3], [3]], "missed"),
+        ("first_largest", [[3], [1], [2]], "reproduced"),
+        ("first_largest", [[2], [1], [3]], "missed"),
+        ("first_smallest", [[1], [3], [2]], "reproduced"),
+        ("first_smallest", [[1], [0], [2]], "missed"),
+        ("decreasing", [[3], [], [1]], "no data"),
+    ],
+)
+def test_orders_of_means(rule: str, groups: list[list[float]], expected: str) -> None:
+    found = verdict(groups, kind="order", rule=rule, wheres=[{}] * len(groups))
+    assert found.verdict == expected
+    assert found.n == tuple(len(group) for group in groups)
+
+
+def ks_by_enumeration(first: Sequence[float], second: Sequence[float]) -> float:
+    """Return the exact two-sided p of Kolmogorov and Smirnov, by every way of dealing the pooled values."""
+
+    def distance(a: Sequence[float], b: Sequence[float]) -> float:
+        return max(abs(sum(x <= t for x in a) / len(a) - sum(x <= t for x in b) / len(b)) for t in (*a, *b))
+
+    pooled, observed = [*first, *second], distance(first, second)
+    deals = list(itertools.combinations(range(len(pooled)), len(first)))
+    extreme = 0
+    for deal in deals:
+        mine = [pooled[place] for place in deal]
+        others = [pooled[place] for place in range(len(pooled)) if place not in deal]
+        extreme += distance(mine, others) >= observed - 1e-12
+    return extreme / len(deals)
+
+
+def fisher_by_enumeration(a: int, b: int, c: int, d: int) -> float:
+    """Return the two-sided p of Fisher's exact test: all tables that are no likelier than this one."""
+    rows, columns, total = (a + b, c + d), (a + c, b + d), a + b + c + d
+
+    def chance(x: int) -> float:
+        return math.comb(columns[0], x) * math.comb(columns[1], rows[0] - x) / math.comb(total, rows[0])
+
+    possible = range(max(0, rows[0] - columns[1]), min(rows[0], columns[0]) + 1)
+    return sum(chance(x) for x in possible if chance(x) <= chance(a) * (1 + 1e-9))
+
+
+def test_distributions_are_compared_by_two_exact_tests() -> None:
+    own, theirs = [9.8, 9.9, 10.1, 45.0, 60.0, 71.0], [9.7, 10.0, 11.3, 12.5, 13.6]
+    found = verdict(own, kind="distribution", values=theirs, above=11.02)
+    assert found.p["ks"] == pytest.approx(ks_by_enumeration(own, theirs), rel=1e-9)
+    assert found.p["fisher"] == pytest.approx(fisher_by_enumeration(3, 3, 3, 2), rel=1e-9)
+    assert found.verdict == "reproduced"
+
+
+def test_a_distribution_is_missed_where_one_test_says_so() -> None:
+    low, high = [1.0 + each / 100 for each in range(10)], [50.0 + each for each in range(10)]
+    assert verdict(low, kind="distribution", values=high).verdict == "missed"
+    assert verdict(low, kind="distribution", values=low, above=1.05).verdict == "reproduced"
+
+
+def test_fewer_values_than_published_are_judged_and_said() -> None:
+    found = verdict(TEN[:3], value=91.0, sd=0.3, n=10, tolerance={"factor": 3})
+    assert found.verdict == "reproduced"
+    assert found.notes == ("n = 3, published 10",)
+
+
+def test_values_that_are_missing_are_said() -> None:
+    found = verdict(TEN, 2, value=91.0, tolerance={"absolute": 1}, note="as printed")
+    assert found.notes == ("2 trials without a value left out", "as printed")
+
+
+def test_too_few_values_are_no_data() -> None:
+    found = verdict(TEN[:4], value=91.0, tolerance={"absolute": 1}, min_n=5)
+    assert (found.verdict, found.notes) == ("no data", ("needs 5 values, has 4",))
+
+
+def test_a_suite_passes_by_its_share_of_the_targets_with_data() -> None:
+    good = verdict([1.0], kind="exact", value=1, tags=["cells"])
+    bad = verdict([2.0], kind="exact", value=1, tags=["cells"])
+    none = verdict([], kind="exact", value=1, tags=["cells"])
+    other = verdict([2.0], kind="exact", value=1)
+    suite = Suite(name="cells", share=0.95, tags=["cells"])
+    passed = judge_suite(suite, [good] * 19 + [bad, none, other])
+    assert (passed.verdict, passed.targets, passed.judged, passed.reproduced) == ("reproduced", 21, 20, 19)
+    assert judge_suite(suite, [good] * 18 + [bad]).verdict == "missed"
+    assert judge_suite(suite, [none]).verdict == "no data"
+
+
+# --- the command -----------------------------------------------------------------------------------------
+
+PLUGIN = """
+import attrs
+import xfw
+
+api = 1
+
+@attrs.frozen
+class Config:
+    lr: float = xfw.key(0.1, gt=0, help="learning rate")
+    name: str = xfw.key("digits", help="data")
+    mode: str = xfw.key("none", choices=("none", "output"), help="mode")
+
+@xfw.hookimpl
+def configuration():
+    return Config
+
+@xfw.hookimpl
+def presets():
+    return {"paper": xfw.Preset({}, help="paper")}
+
+@xfw.hookimpl
+def metrics():
+    return [xfw.Metric("best", "best", "images", lambda results: results.array("best").astype(float))]
+
+@xfw.hookimpl
+def records(config):
+    return xfw.Records()
+
+@xfw.hookimpl
+def load_data(config, sources):
+    return {}
+
+@xfw.hookimpl
+def build_model(config):
+    raise NotImplementedError
+
+@xfw.hookimpl
+def epochs(config):
+    return []
+
+@xfw.hookimpl
+def train_step(model, batch):
+    return 0
+"""
+
+TARGETS = """
+schema = 1
+[defaults]
+metric = "best"
+kind = "exact"
+[[target]]
+name = "none"
+value = 5
+tolerance = { absolute = 5 }
+[[target]]
+name = "output"
+value = 105
+tolerance = { absolute = 4 }
+where = { mode = "output" }
+[[target]]
+name = "none, other rate"
+value = 0
+where = { lr = 1.0 }
+"""
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Return a function that installs the plugin ``demo`` with these targets; there is a run of two conditions."""
+    folder = tmp_path / "site"
+
+    def installed(targets: str) -> None:
+        package = folder / "xfw_demo"
+        package.mkdir(parents=True)
+        (package / "__init__.py").write_text(PLUGIN)
+        if targets:
+            (package / "targets.toml").write_text(targets)
+        info = folder / "xfw_demo-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: xfw-demo\nVersion: 1.0\nSummary: x\n")
+        (info / "entry_points.txt").write_text("[xfw.experiments]\ndemo = xfw_demo\n")
+        monkeypatch.delitem(__import__("sys").modules, "xfw_demo", raising=False)
+
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.chdir(tmp_path)
+    finished_run(Path("results"), sweep={"mode": ["none", "output"]}, config={"lr": 0.1, "name": "digits"})
+    return installed
+
+
+def printed(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> str:
+    assert invoke(["verify", *arguments]) == code
+    captured = capsys.readouterr()
+    return captured.err if code == 2 else captured.out
+
+
+def test_missed_targets_give_1_and_are_listed_first(install: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    install(TARGETS)
+    text = printed(capsys, "demo", code=1)
+    assert text.index("missed: 1 of 3") < text.index("reproduced: 1 of 3")
+    assert "no data for 1: none, other rate" in text
+    assert "3 targets: 1 reproduced, 1 missed, 1 no data" in text
+
+
+def test_targets_without_data_alone_give_0(install: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    install(TARGETS)
+    assert "1 no data" in printed(capsys, "demo", "--only", "other RATE")
+    assert "no data: 1 of 1" in printed(capsys, "demo", "--only", "other", "--all")
+
+
+def test_one_run_is_judged_too(install: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    install(TARGETS)
+    assert "1 reproduced" in printed(capsys, "@last", "--only", "none")
+
+
+def test_a_suite_decides_for_its_targets(install: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    install(
+        f'{TARGETS}[[suite]]\nname = "half"\nprefix = ""\ntags = ["t"]\nshare = 0.5\n'.replace(
+            'name = "none"', 'name = "none"\ntags = ["t"]'
+        ).replace('name = "output"', 'name = "output"\ntags = ["t"]')
+    )
+    text = printed(capsys, "demo")
+    assert "suite half: reproduced: 1 of 2 reproduced (50.0%, needed 50.0%)" in text
+    assert "missed: 1 of 3" in text
+
+
+def test_json_holds_the_numbers(install: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    install(TARGETS)
+    content = json.loads(printed(capsys, "demo", "--json", code=1))
+    assert content["counts"] == {"reproduced": 1, "missed": 1, "no_data": 1}
+    first = content["targets"][0]
+    assert (first["name"], first["verdict"], first["n"], first["mean"]) == ("output", "missed", [2], 105.0)
+    assert content["exit_code"] == 1
+
+
+def kinds(value: Any) -> Any:
+    """Return the shape of a JSON value: types for leaves, the first item for lists."""
+    if isinstance(value, dict):
+        return {name: kinds(part) for name, part in value.items()}
+    return [kinds(part) for part in value[:1]] if isinstance(value, list) else type(value).__name__
+
+
+def test_the_form_of_the_json_is_frozen(install: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    install(f'{TARGETS}tags = ["t"]\n[[suite]]\nname = "s"\ntags = ["t"]\nshare = 0.5\n')
+    found = kinds(json.loads(printed(capsys, "demo", "--json", code=1)))
+    path = Path(__file__).parent / "golden" / "verify.json"
+    if os.environ.get("XFW_GOLDEN") == "write":
+        path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    assert json.loads(path.read_text(encoding="utf-8")) == found
+
+
+def test_markdown_is_one_table_with_the_counts(install: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    install(TARGETS)
+    text = printed(capsys, "demo", "--markdown", "-", code=1)
+    lines = text.splitlines()
+    assert lines[0].startswith("| verdict | target |")
+    assert [line.split("|")[1].strip() for line in lines[2:4]] == ["missed", "reproduced"]
+    assert "3 targets: 1 reproduced, 1 missed, 1 no data" in text
+    printed(capsys, "demo", "--markdown", "table.md", code=1)
+    assert Path("table.md").read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("targets", "arguments", "message"),
+    [
+        (TARGETS, ["demo", "--only", "nowhere"], "no target has this in its name"),
+        (TARGETS, ["dmeo"], "did you mean 'demo'"),
+        ("", ["demo"], "has no published numbers"),
+        (TARGETS.replace('metric = "best"', 'metric = "bset"'), ["demo"], "$.target[0].metric: unknown metric 'bset'"),
+        (TARGETS, ["demo", "--markdown", "no/such/folder.md"], "--markdown no/such/folder.md: cannot write"),
+    ],
+)
+def test_wrong_input_gives_2(
+    install: Any, capsys: pytest.CaptureFixture[str], targets: str, arguments: list[str], message: str
+) -> None:
+    install(targets)
+    assert message in printed(capsys, *arguments, code=2)
+
+
+def test_no_run_at_all_is_no_data(install: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    install(TARGETS)
+    text = printed(capsys, "demo", "--results-dir", "empty")
+    assert "no data for 3" in text
+    assert "no run has matching trials" in text
