@@ -204,8 +204,8 @@ def _from_run(results: Results, options: Reading) -> Study:
 
 
 def _first_loop(results: Results) -> int:
-    loops = np.asarray(results.values("epoch", "epoch"))
-    return max(1, int(loops[:, 0].max(initial=1))) if loops.shape[1] else 1
+    loops = results.coordinate("epoch")
+    return int(loops[0]) if len(loops) else 1
 
 
 def _chosen(results: Results, options: Reading) -> dict[int, dict[str, Any]]:
