@@ -178,6 +178,14 @@ def test_tolerance_with_the_published_spread_is_the_formula_of_neuronal_decay() 
     assert verdict([91.0], value=91.0, sd=0.5, n=15, tolerance=tolerance).tolerance == 2.0
 
 
+def test_the_own_spread_can_stand_for_both() -> None:
+    own = math.sqrt(sum((value - sum(TEN) / 10) ** 2 for value in TEN) / 9)
+    found = verdict(TEN, value=91.0, n=15, tolerance={"factor": 4.0, "spread": "own"})
+    assert found.tolerance == pytest.approx(4 * own * math.sqrt(1 / 15 + 1 / 10), rel=1e-12)
+    alone = verdict(TEN[:1], value=91.0, n=15, tolerance={"factor": 4.0, "spread": "own"})
+    assert (alone.verdict, alone.notes) == ("no data", ("an SD needs two values",))
+
+
 def test_one_value_has_the_published_spread() -> None:
     found = verdict([5.0], value=5.0, sd=2.0, n=4, tolerance={"factor": 1.0})
     assert found.tolerance == pytest.approx(math.sqrt(2.0**2 / 4 + 2.0**2), rel=1e-12)

@@ -49,14 +49,14 @@ class Tolerance:
 
     ``absolute``, ``relative`` (to the published value), or ``floor`` and ``factor`` times the standard error of
     the difference, joined by ``combine``. ``spread`` says whose SD the error rests on: ``both``, or the
-    ``published`` one for both. ``single`` is the width in published SDs where there is one value only.
+    ``published`` or one's ``own`` for both. ``single`` is the width in published SDs where there is one value only.
     """
 
     absolute: float | None = attrs.field(default=None, validator=within(0))
     relative: float | None = attrs.field(default=None, validator=within(0))
     floor: float = attrs.field(default=0.0, validator=within(0))
     factor: float | None = attrs.field(default=None, validator=within(0))
-    spread: str = attrs.field(default="both", validator=among("both", "published"))
+    spread: str = attrs.field(default="both", validator=among("both", "published", "own"))
     combine: str = attrs.field(default="sum", validator=among("sum", "max"))
     single: float | None = attrs.field(default=None, validator=within(0))
 
@@ -283,9 +283,14 @@ def converter() -> cattrs.Converter:
     for kind, words in ((int, "a whole number"), (str, "text")):
         made.register_structure_hook(kind, strict(kind, words))
     made.register_structure_hook(float, number)
-    made.register_structure_hook_factory(lambda kind: get_origin(kind) is list, lambda kind: list_hook(made, kind))
-    made.register_structure_hook_factory(lambda kind: get_origin(kind) is dict, lambda _: plain_table)
+    made.register_structure_hook_factory(lambda kind: is_of(kind, list), lambda kind: list_hook(made, kind))
+    made.register_structure_hook_factory(lambda kind: is_of(kind, dict), lambda _: plain_table)
     return made
+
+
+def is_of(kind: Any, origin: Any) -> bool:
+    """Say whether a type such as ``list[int]`` is one of lists."""
+    return bool(get_origin(kind) == origin)
 
 
 def number(value: Any, _: Any) -> float:
@@ -346,8 +351,9 @@ def tolerance_problems(target: Target, path: str) -> list[Problem]:
         return [] if fits else [Problem(f"{path}.tolerance", f"kind '{target.kind}' takes absolute only")]
     if given.forms != 1:
         return [Problem(f"{path}.tolerance", "expected one of absolute, relative, or factor (with floor)")]
-    needed: tuple[str, ...] = ("sd", "n") if given.factor is not None else ()
-    needed = needed or (("sd",) if given.single is not None else ())
+    needed = ["n"] if given.factor is not None else []
+    if given.single is not None or (given.factor is not None and given.spread != "own"):
+        needed.insert(0, "sd")
     return [
         Problem(f"{path}.{name}", "missing, its tolerance needs it") for name in needed if getattr(target, name) is None
     ]

@@ -80,7 +80,7 @@ def judge(published: Published, samples: Sequence[Sample]) -> Judgement:
     if min(n) < max(1, target.min_n):
         return Judgement(published, NO_DATA, n, notes=without_data(target, samples), runs=runs)
     made = JUDGES[target.kind](published, samples)
-    notes = (*made.notes, *remarks(target, samples))
+    notes = made.notes if made.verdict == NO_DATA else (*made.notes, *remarks(target, samples))
     return attrs.evolve(made, notes=notes, runs=runs)
 
 
@@ -131,6 +131,8 @@ def judge_mean(published: Published, samples: Sequence[Sample]) -> Judgement:
     assert target.tolerance is not None
     made = described(published, samples, False)
     difference, limit = made.mean - target.value, width(target, target.tolerance, samples[0].values)
+    if not math.isfinite(limit):
+        return attrs.evolve(made, verdict=NO_DATA, notes=("an SD needs two values",))
     verdict = REPRODUCED if abs(difference) <= limit else MISSED
     return attrs.evolve(made, verdict=verdict, difference=difference, tolerance=limit)
 
@@ -151,11 +153,12 @@ def width(target: Target, tolerance: Tolerance, values: NDArray[np.float64]) -> 
 
 def standard_error(target: Target, spread: str, values: NDArray[np.float64]) -> float:
     """Return the standard error of own mean minus published mean; one value has the published SD."""
-    assert target.sd is not None
     assert target.n is not None
-    n = len(values)
-    own = target.sd if spread == "published" or n == 1 else float(values.std(ddof=target.ddof))
-    return math.sqrt(target.sd**2 / target.n + own**2 / n)
+    n, theirs = len(values), math.nan if target.sd is None else target.sd
+    own = float(values.std(ddof=target.ddof)) if n > 1 else theirs
+    first = own if spread == "own" else theirs
+    second = theirs if spread == "published" else own
+    return math.sqrt(first**2 / target.n + second**2 / n)
 
 
 def judge_exact(published: Published, samples: Sequence[Sample]) -> Judgement:
