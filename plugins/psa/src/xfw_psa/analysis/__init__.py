@@ -7,8 +7,11 @@ from xfw import Analyzer
 from xfw_psa.analysis import (
     accuracy_table,
     architecture_table,
+    convergence,
     dataset,
+    design_space,
     growth,
+    heatmaps,
     regimes,
     reproduction,
     result_files,
@@ -24,5 +27,8 @@ ANALYZERS: tuple[Analyzer, ...] = (
     growth.ANALYZER,
     regimes.ANALYZER,
     reproduction.ANALYZER,
+    design_space.ANALYZER,
+    heatmaps.ANALYZER,
+    convergence.ANALYZER,
 )
 """All analyzers of psa, in the order of the documentation."""
