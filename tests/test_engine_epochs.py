@@ -113,6 +113,7 @@ def test_bytes_are_stored_as_bytes_and_prepared_by_batch() -> None:
         (xfw.Epoch(batch_size=4, order="shufled"), "unknown order 'shufled'"),
         (xfw.Epoch(batch_size=0), "batch_size is 0"),
         (xfw.Epoch(batch_size=4, steps=0), "steps is 0"),
+        (xfw.Epoch(batch_size=4, every=0), "every is 0"),
         (xfw.Epoch(batch_size=4, order="given"), "`examples` goes with order='given'"),
         (xfw.Epoch(batch_size=4, examples=8), "`examples` goes with order='given'"),
         (xfw.Epoch(batch_size=4, order="given", examples=8), "no hook draw_order"),
@@ -178,3 +179,12 @@ def test_a_step_sees_its_pass_and_the_data_sets(strategy: str) -> None:
     assert np.array_equal(found["sum"], found["expected"])
     assert len(np.unique(found["sum"])) > 10
     assert found["last"].min() == 1.0
+
+
+@pytest.mark.parametrize("strategy", ["stack", "serial"])
+def test_a_step_is_told_whether_it_is_due(strategy: str) -> None:
+    def step(model: Any, batch: Any, due: bool) -> Mapping[str, torch.Tensor]:
+        return {"due": batch[0].sum() * 0 + int(due)}
+
+    found = meters(made(xfw.Epoch(batch_size=8, steps=9, every=3), step=step), strategy=strategy)
+    assert found["due"].tolist() == [[int(place in (0, 3, 6, 8))] * 2 for place in range(9)]

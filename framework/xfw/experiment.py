@@ -64,7 +64,8 @@ class Epoch:
     ``draw_order`` then says which ``examples`` of the data set each trial visits. The last, shorter batch is kept.
     ``steps`` other than the number of batches walks through the same batches again from the start (wrap-around),
     without reshuffling. ``phase`` is a label of the plugin's own, for passes that are alike otherwise. ``evaluated``
-    counts the examples that ``train_step`` evaluates beside its batch, for estimates of time and memory.
+    counts the examples that ``train_step`` evaluates beside its batch, for estimates of time and memory. ``every`` says
+    how often ``train_step`` is told that it is ``due``: in every so many steps from the first on, and in the last.
     """
 
     batch_size: int
@@ -74,6 +75,7 @@ class Epoch:
     examples: int | None = None
     phase: str = ""
     evaluated: int = 0
+    every: int = 1
 
 
 @attrs.frozen

@@ -121,6 +121,7 @@ def train_step(
     rng: Rng,
     epoch: Epoch,
     data: Mapping[str, Resident],
+    due: bool,
 ) -> Any:
     """Return the loss of one model on one batch, or ``(loss, metrics)``. Kind: one, required.
 
@@ -128,7 +129,8 @@ def train_step(
     takes gradients and steps the optimizer. An update that is not gradient descent happens here, in
     place, and only ``metrics`` is returned: a mapping of 0-d tensors, or of the axes that a step stream declares.
     ``epoch`` is the pass that the step belongs to (plain values: a branch on them is fine), ``data`` holds the
-    data sets on the device: ``data[name].take(index)`` returns examples as a batch.
+    data sets on the device: ``data[name].take(index)`` returns examples as a batch. ``due`` is true in the steps that
+    ``Epoch.every`` names: a plain value, for what shall not happen in every step.
     """
 
 

@@ -58,7 +58,7 @@ def check_epochs(epochs: Sequence[Epoch], lengths: Mapping[str, int]) -> None:
             raise UserError(f"epochs: unknown order '{epoch.order}', expected {' or '.join(ORDERS)}", hint=hint)
         if (epoch.examples is not None) != (epoch.order == "given"):
             raise UserError("epochs: `examples` goes with order='given', and order='given' needs it")
-        for name, value in (("batch_size", epoch.batch_size), ("steps", epoch.steps), ("examples", epoch.examples)):
+        for name, value in _counts(epoch).items():
             if value is not None and value < 1:
                 raise UserError(f"epochs: {name} is {value}, expected at least 1")
         if epoch.dataset not in lengths:
@@ -66,6 +66,10 @@ def check_epochs(epochs: Sequence[Epoch], lengths: Mapping[str, int]) -> None:
             raise UserError(f"epochs: unknown data set '{epoch.dataset}'; load_data returned others", hint=hint)
         if lengths[epoch.dataset] == 0:
             raise UserError(f"load_data: data set '{epoch.dataset}' is empty")
+
+
+def _counts(epoch: Epoch) -> dict[str, int | None]:
+    return {name: getattr(epoch, name) for name in ("batch_size", "steps", "examples", "every")}
 
 
 class Resident:
@@ -85,11 +89,13 @@ class Resident:
 class Batches:
     """The order in which one epoch visits its data set, for every trial; positions live on the device.
 
-    ``order_TN`` and ``position`` keep their addresses, so that a captured step reads what is written later.
+    ``order_TN`` and ``position`` keep their addresses, so that a captured step reads what is written later. ``due``
+    says of the step under way what ``Epoch.every`` asks.
     """
 
     def __init__(self, epoch: Epoch, dataset: Dataset, words_T2: torch.Tensor, draw: Draw) -> None:
         self.epoch, self.dataset, self._words_T2, self._draw = epoch, dataset, words_T2, draw
+        self.due = True
         device = words_T2.device
         self.count = count_of(epoch, len(dataset))
         self.per_pass = math.ceil(self.count / epoch.batch_size)
@@ -117,6 +123,10 @@ class Batches:
         """Return the number of examples in the batch of a step: the last one of a pass may be shorter."""
         place = step % self.per_pass
         return min(self.epoch.batch_size, self.count - place * self.epoch.batch_size)
+
+    def is_due(self, step: int) -> bool:
+        """Say whether a step is one of every so many, or the last."""
+        return step % self.epoch.every == 0 or step == self.steps - 1
 
     def take(self, size: int) -> tuple[torch.Tensor, ...]:
         """Return the stored tensors ``[T, size, …]`` of the batch at the device's position."""

@@ -44,10 +44,11 @@ class Block:
         recorder: Recorder,
         log: Callable[[str], None],
         live: Path | None = None,
+        diary: Callable[[str], None] = lambda _text: None,
     ) -> None:
         self.members, self.configs, self.size = tuple(members), tuple(configs), len(members)
         self.conditions = conditions
-        self.trainer, self._recorder, self._log = trainer, recorder, log
+        self.trainer, self._recorder, self._log, self._diary = trainer, recorder, log, diary
         self.device, self.dtype = trainer.device, trainer.network.dtype
         self.parameters: Mapping[str, torch.Tensor] = trainer.network.parameters
         self.buffers: Mapping[str, torch.Tensor] = trainer.network.buffers
@@ -155,6 +156,10 @@ class Block:
     def generator(self, lane: int, purpose: str, counter: int) -> np.random.Generator:
         """Return keyed host draws of one trial: a function of (trial, purpose, counter) alone."""
         return generator(int(self.members[lane].key, 16), purpose, counter)
+
+    def log(self, text: str) -> None:
+        """Write a line to the block's log, without showing it."""
+        self._diary(text)
 
     def warn(self, text: str) -> None:
         """Print a warning once."""

@@ -80,7 +80,7 @@ class LaneStepper:
         rng = Rng(self.words_T2[lane], epoch, batches.position)
         for site in self.network.dropouts(module):
             site.holder.current = rng
-        results = split_output(self.code.train_step(module, batch, rng, batches.epoch))
+        results = split_output(self.code.train_step(module, batch, rng, batches.epoch, batches.due))
         if "loss" in results:
             found = torch.autograd.grad(
                 results["loss"], self._parameters[lane], allow_unused=True, materialize_grads=True

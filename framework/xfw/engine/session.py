@@ -99,7 +99,9 @@ class Session:
         self.trainer = make_trainer(parts, plan.strategy, self._note)
         self.recorder = Recorder(self.declared, len(plan.members), parts.network.device)
         conditions = len(manifest.conditions)
-        self.block = Block(parts.lanes, self.configs, conditions, self.trainer, self.recorder, self._note, live)
+        self.block = Block(
+            parts.lanes, self.configs, conditions, self.trainer, self.recorder, self._note, live, diary=log
+        )
         self.block.epochs, self.block.stage = len(self.epochs), self.stages[0].name
         self.position = {"stage": 0, "cell": 0, "epoch": 0, "step": 0, "first_epoch": 0}
         self._stored_steps = 0
@@ -304,8 +306,14 @@ class Session:
                 self._diverged.add(lane)
                 self.block.warn(
                     f"condition {member.condition}, trial {member.trial}: loss is not finite "
-                    f"(first seen in epoch {self.block.first_epoch + self.block.epoch + 1})"
+                    f"(first seen in epoch {self.block.first_epoch + self.block.epoch + 1}{self._first_wrong(lane)})"
                 )
+
+    def _first_wrong(self, lane: int) -> str:
+        """Name the first step of this epoch whose loss is not finite; nothing where a resume no longer knows it."""
+        loss_ST = self.trainer.meters().get("loss")
+        wrong = [] if loss_ST is None else torch.nonzero(~torch.isfinite(loss_ST[:, lane])).flatten().tolist()
+        return f", step {wrong[0]}" if wrong else ""
 
     def _final_status(self) -> list[str]:
         finite = torch.isfinite(self.trainer.network.arena_TP).all(1).tolist()

@@ -99,7 +99,7 @@ class StackedStepper:
         def lane(tensors: Any, words: torch.Tensor, *parts: torch.Tensor) -> dict[str, torch.Tensor]:
             rng = Rng(words, epoch, batches.position)
             with self._as_lane(tensors, training=True, rng=rng) as model:
-                return split_output(self.code.train_step(model, parts, rng, batches.epoch))
+                return split_output(self.code.train_step(model, parts, rng, batches.epoch, batches.due))
 
         return dict(vmap(lane)(self._tensors(), self.words_T2, *batch))
 
@@ -152,7 +152,8 @@ class TwinStepper(StackedStepper):
 
         def lane(place: Any, words: torch.Tensor, *parts: torch.Tensor) -> dict[str, torch.Tensor]:
             rng = Rng(words, epoch, batches.position)
-            return split_output(self.code.train_step(self.twin.for_lane(*place), parts, rng, batches.epoch))
+            model = self.twin.for_lane(*place)
+            return split_output(self.code.train_step(model, parts, rng, batches.epoch, batches.due))
 
         results = vmap(lane)(self._places, self.words_T2, *batch)
         if "loss" in results:

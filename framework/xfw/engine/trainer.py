@@ -76,7 +76,8 @@ class Trainer:
         assert self._spec is not None
         spec, batches = self._spec, self._batches[self._spec]
         size = batches.size(index)
-        self._captured.run((spec, size), lambda: self._step(batches, self._meters[spec], size))
+        batches.due = due = batches.is_due(index)
+        self._captured.run((spec, size, due), lambda: self._step(batches, self._meters[spec], size))
 
     def means(self) -> dict[str, torch.Tensor]:
         """Return the epoch's mean of every metric over examples, each ``[T, …]`` float64 (float32 on mps)."""
