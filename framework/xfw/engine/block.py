@@ -55,7 +55,7 @@ class Block:
         self.data: Mapping[str, Dataset] = trainer.datasets
         self.values: dict[str, torch.Tensor] = {}
         self.snapshots: dict[str, torch.Tensor] = {}
-        self.epoch, self.epochs, self.first_epoch, self.stage = 0, 0, 0, ""
+        self.epoch, self.epochs, self.first_epoch, self.done_epochs, self.stage = 0, 0, 0, 0, ""
         self._live = live
         self.finite = torch.ones(len(members), dtype=torch.bool, device=self.device)
         self._warned: set[str] = set()

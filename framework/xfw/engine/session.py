@@ -122,6 +122,7 @@ class Session:
             lanes = [*source, *([source[0]] * (self.block.size - len(source)))]
         self.hooks.on_start(block=self.block, source=lanes)
         self.position["first_epoch"] = self.block.first_epoch
+        self.position["epoch"] = min(self.block.done_epochs, len(self.epochs))
 
     def load(self, restored: Restored) -> None:
         """Put a commit's state back."""
