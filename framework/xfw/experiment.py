@@ -83,11 +83,14 @@ class Stage:
     """Name a part of an experiment's pipeline: training (``cells`` None), or ``cells`` pieces of other work.
 
     Each piece is computed for all trials of a block by the hook ``run_cell``; commits fall between pieces.
+    ``given`` says that the configuration names what the stage would make (a file of weights): a later
+    stage that is asked for by ``--stage`` then does without it.
     """
 
     name: str
     help: str
     cells: int | None = None
+    given: bool = False
 
 
 @attrs.frozen

@@ -28,7 +28,8 @@ def stages_of(hooks: Any, config: Any) -> tuple[Stage, ...]:
 def stages_to_run(known: Sequence[Stage], upto: str | None, stored: Sequence[str]) -> tuple[str, ...]:
     """Return the names of the stages to run.
 
-    Without ``upto`` all of them. Else that one, and those before it that the run to start from has not stored.
+    Without ``upto`` all of them. Else that one, and those before it that neither the run to start from has
+    stored nor the configuration gives.
     """
     names = [stage.name for stage in known]
     if upto is None:
@@ -36,5 +37,5 @@ def stages_to_run(known: Sequence[Stage], upto: str | None, stored: Sequence[str
     if upto not in names:
         hint = f"{did_you_mean(upto, names)}   stages: {', '.join(names)}".strip()
         raise UserError(f"--stage: unknown stage '{upto}'", hint=hint, exit_code=2)
-    before = names[: names.index(upto)]
-    return (*(name for name in before if name not in stored), upto)
+    before = known[: names.index(upto)]
+    return (*(stage.name for stage in before if not stage.given and stage.name not in stored), upto)
