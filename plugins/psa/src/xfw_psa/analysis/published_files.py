@@ -182,7 +182,7 @@ def write_summary(content: Summaries, order: Sequence[str]) -> str:
         lines.append(f"Results Shape {{{name}}} Parameters {{{content.parameters[name]}}}")
         lines += [f"* {mode.capitalize()}: {_text(content.cells.get((name, mode)))}" for mode in ORDER]
         lines.append("")
-    return "\n".join(lines)
+    return "\n".join(lines) + "\n"
 
 
 def _text(entry: Entry | None) -> str:

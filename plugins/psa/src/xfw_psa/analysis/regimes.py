@@ -26,8 +26,17 @@ if TYPE_CHECKING:
     from xfw.analysis.output import Output
     from xfw.store.results import Results
 
-__all__ = ["ANALYZER", "REGIMES", "RULE_SETS", "UNKNOWN", "Verdict", "classify", "get_all_regime_classifications"]
-__all__ += ["verdict"]
+__all__ = [
+    "ANALYZER",
+    "REGIMES",
+    "RULE_SETS",
+    "UNKNOWN",
+    "Verdict",
+    "classify",
+    "get_all_regime_classifications",
+    "verdict",
+]
+
 
 BENEFICIAL, SIZED = "beneficial-regularization", "optimally-sized"
 CHAOTIC, UNTRAINABLE, UNKNOWN = "chaotic-optimization", "untrainable", "unknown"
@@ -109,7 +118,7 @@ def _all_alike(n: Numbers) -> bool:
 
 def _overlapping(n: Numbers) -> bool:
     overlap = max(each.mean for each in n.ablative) - min(each.mean for each in n.controls)
-    return _close(n.controls, n.mu_b, n.s_b) and _at_most(OVERLAP, overlap)
+    return _close(n.controls, n.mu_b, n.s_b) and overlap >= OVERLAP
 
 
 def _clearly_worse(n: Numbers) -> bool:
