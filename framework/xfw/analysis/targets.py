@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -277,6 +278,7 @@ def structured(values: Mapping[str, Any], kind: type[Any], path: str, problems: 
         return None
 
 
+@functools.cache
 def converter() -> cattrs.Converter:
     """Return the converter of targets: strict types, no extra keys."""
     made = cattrs.Converter(detailed_validation=True, forbid_extra_keys=True)
