@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -83,7 +84,24 @@ class Resident:
 
     def take(self, index: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Return the prepared examples at ``index`` (of any shape, which becomes their leading axes)."""
-        return prepared(self._dataset, gather(self._dataset, index), self._dtype)
+        raw = tuple(_Rows.apply(index, tensor) for tensor in self._dataset.tensors)
+        return prepared(self._dataset, raw, self._dtype)
+
+
+class _Rows(torch.autograd.Function):
+    """Rows of a stored tensor, for all trials in one copy of rows: ``vmap``'s own rule copies element by element."""
+
+    @staticmethod
+    def forward(index: torch.Tensor, stored: torch.Tensor) -> torch.Tensor:
+        return stored.index_select(0, index.reshape(-1)).view(*index.shape, *stored.shape[1:])
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        """Nothing to save: stored data have no gradients."""
+
+    @staticmethod
+    def vmap(_info: Any, in_dims: Any, index: torch.Tensor, stored: torch.Tensor) -> tuple[torch.Tensor, int]:
+        return _Rows.forward(index.movedim(in_dims[0], 0), stored), 0
 
 
 class Batches:
