@@ -73,6 +73,10 @@ class Rng:
             self._keys = (k0, k1)
         return self._keys
 
+    def purpose_keys(self, purpose: str) -> tuple[torch.Tensor, torch.Tensor, int, int]:
+        """Return the key words of this step, and the words of a purpose that ``bits`` mixes with them."""
+        return (*self._step_keys(), *_purpose_words(purpose))
+
     def bits(self, purpose: str, shape: Sequence[int]) -> torch.Tensor:
         """Return uniform 32-bit words (int32) of the given shape."""
         k0, k1 = self._step_keys()
