@@ -177,14 +177,12 @@ def work(run: RunDir, plan: BlockPlan, experiment: Experiment, control: Control,
         control=control,
         log=log,
         live=run.report_dir / "live",
+        stored=lambda reference: stored_trials(run, plan, experiment, find_run(run.results_dir, reference)),
     )
 
 
 def sources(run: RunDir, plan: BlockPlan, experiment: Experiment) -> list[TrialSource] | None:
     """Return what ``--from RUN`` stored for each trial of a block; None for a run that starts afresh."""
-    from xfw.config.resolve import condition_configs
-    from xfw.plan.source import source_condition
-    from xfw.store.lineage import trial_sources
     from xfw.store.results import content_hash
 
     if run.manifest.source is None:
@@ -193,6 +191,15 @@ def sources(run: RunDir, plan: BlockPlan, experiment: Experiment) -> list[TrialS
     if content_hash(origin.run_file) != run.manifest.source.sha256:
         hint = f"start a new run with --from {origin.id}"
         raise UserError(f"{origin.run_file} has changed since this run was planned", hint=hint, exit_code=2)
+    return stored_trials(run, plan, experiment, origin)
+
+
+def stored_trials(run: RunDir, plan: BlockPlan, experiment: Experiment, origin: RunDir) -> list[TrialSource]:
+    """Return what another run stored for each trial of a block."""
+    from xfw.config.resolve import condition_configs
+    from xfw.plan.source import source_condition
+    from xfw.store.lineage import trial_sources
+
     configs = condition_configs(run.manifest, experiment.config_class)
     wanted = {member.condition for member in plan.members}
     chosen = {index: source_condition(experiment, configs[index], origin.manifest) for index in wanted}

@@ -21,6 +21,7 @@ from xfw.errors import UserError, did_you_mean
 from xfw.experiment import Dataset
 from xfw.plan.manifest import Member
 from xfw.seeds import generator
+from xfw.store.sources import TrialSource
 
 __all__ = ["Block"]
 
@@ -57,6 +58,7 @@ class Block:
         self.snapshots: dict[str, torch.Tensor] = {}
         self.epoch, self.epochs, self.first_epoch, self.done_epochs, self.stage = 0, 0, 0, 0, ""
         self._live = live
+        self.lookup: Callable[[str], list[TrialSource]] | None = None
         self.finite = torch.ones(len(members), dtype=torch.bool, device=self.device)
         self._warned: set[str] = set()
 
@@ -152,6 +154,17 @@ class Block:
             self._live = Path(tempfile.mkdtemp(prefix="xfw-live-"))
         self._live.mkdir(parents=True, exist_ok=True)
         return self._live / name
+
+    def stored_trials(self, run: str) -> list[TrialSource]:
+        """Return what another run (that a configuration key names) stored for the trials of equal index, lane by lane.
+
+        Which condition of that run a trial belongs to is found as for ``--from``. Raises UserError where it has none.
+        """
+        if self.lookup is None:
+            raise UserError(f"run '{run}' cannot be read here: this block belongs to no folder of runs")
+        found = self.lookup(run)
+        self.log(f"read run {found[0].run}")
+        return [*found, *([found[0]] * (self.size - len(found)))]
 
     def generator(self, lane: int, purpose: str, counter: int) -> np.random.Generator:
         """Return keyed host draws of one trial: a function of (trial, purpose, counter) alone."""

@@ -64,13 +64,16 @@ def run_block(
     control: Control,
     log: Callable[[str], None],
     live: Path | None = None,
+    stored: Callable[[str], list[TrialSource]] | None = None,
 ) -> list[str]:
     """Take a block through its stages, or go on from its last commit; return one status per member.
 
-    ``live`` is the folder of files that the plugin shows while it runs. Raises Interrupted after a commit when
+    ``live`` is the folder of files that the plugin shows while it runs; ``stored`` reads the block's trials of
+    another run. Raises Interrupted after a commit when
     ``control`` asks to stop. Exceptions of the plugin pass through.
     """
     session = Session(manifest, plan, experiment, committer, control, log, live)
+    session.block.lookup = stored
     if restored is None:
         session.start(source)
     else:
@@ -98,6 +101,7 @@ class Session:
         self.stages = chosen_stages(self.hooks, self.configs, manifest.stages)
         self.trainer = make_trainer(parts, plan.strategy, self._note)
         self.recorder = Recorder(self.declared, len(plan.members), parts.network.device)
+        self.debug = "--debug" in manifest.command
         conditions = len(manifest.conditions)
         self.block = Block(
             parts.lanes, self.configs, conditions, self.trainer, self.recorder, self._note, live, diary=log
@@ -287,7 +291,8 @@ class Session:
             for lane, member in enumerate(self.plan.members):
                 own = {name: value[lane] for name, value in row.items()}
                 own.setdefault(stream.coordinate, coordinate)
-                text = self.hooks.describe_record(config=self.configs[lane], trial=member.trial, row=own, last=last)
+                said = {"config": self.configs[lane], "trial": member.trial, "row": own}
+                text = self.hooks.describe_record(**said, last=last, debug=self.debug)
                 if text is None and stream.each == "record":
                     text = " ".join(f"{name}={value}" for name, value in own.items())
                 lines += [text] if text else []
