@@ -1,0 +1,81 @@
+"""Compare outputs with those for the clean images (spec 5.2).
+
+Axes: N image, X all F·P cells of an image in the order feature, row, column.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from attrs import frozen
+from numpy.typing import NDArray
+
+__all__ = ["Corrupted", "measure", "overlaps"]
+
+Truths = NDArray[np.bool_]
+Indices = NDArray[np.int64]
+
+
+@frozen(eq=False)
+class Corrupted:
+    """What was done to the images: the flipped cells (N, k) with their new values, and cells at removed pixels."""
+
+    flipped: Indices
+    values: Truths
+    removed_NX: Truths
+
+
+def measure(z_NX: Truths, baseline_NX: Truths, corrupted: Corrupted) -> dict[str, float]:
+    """Return the measures of one point: means over the images where they are defined, and how many those are."""
+    recall_N = _share(z_NX & baseline_NX, baseline_NX)
+    precision_N = _share(z_NX & baseline_NX, z_NX)
+    hole_NX = corrupted.removed_NX & baseline_NX
+    found = {
+        **_noise(z_NX, corrupted),
+        "accuracy": float((z_NX == baseline_NX).mean()),
+        "recall": _mean(recall_N),
+        "precision": _mean(precision_N),
+        "line_reconstruction": float(np.nan_to_num(_share(z_NX & hole_NX, hole_NX)).mean()),
+        "recall_images": float(np.isfinite(recall_N).sum()),
+        "precision_images": float(np.isfinite(precision_N).sum()),
+    }
+    return {**found, **overlaps(z_NX)}
+
+
+def _noise(z_NX: Truths, corrupted: Corrupted) -> dict[str, float]:
+    after_Nk = np.take_along_axis(z_NX, corrupted.flipped, 1)
+    off_N = _share(~corrupted.values & after_Nk, ~corrupted.values)
+    flipped = corrupted.flipped.shape[1] > 0
+    return {
+        "noise_reduction": float((after_Nk != corrupted.values).mean()) if flipped else 0.0,
+        "noise_reduction_silent": float(corrupted.values.mean()) if flipped else 0.0,
+        "false_removed": _mean(_share(corrupted.values & ~after_Nk, corrupted.values)),
+        "lost_recovered": _mean(off_N),
+        "lost_images": float(np.isfinite(off_N).sum()),
+    }
+
+
+def _share(part_NX: Truths, whole_NX: Truths) -> NDArray[np.float64]:
+    """Return the share of true cells image by image; NaN where the whole is empty."""
+    whole = whole_NX.sum(1)
+    return np.where(whole > 0, part_NX.sum(1) / np.maximum(whole, 1), np.nan)
+
+
+def _mean(values_N: NDArray[np.float64]) -> float:
+    defined = values_N[np.isfinite(values_N)]
+    return float(defined.mean()) if len(defined) else np.nan
+
+
+def overlaps(z_NX: Truths) -> dict[str, float]:
+    """Return the statistics of a set of outputs; the overlap of two is Σ z z' / Σ (z + z'), at most ½."""
+    numbers = z_NX.astype(np.float64)
+    active_N = numbers.sum(1)
+    both = numbers @ numbers.T
+    overlap = both / np.maximum(active_N[:, None] + active_N[None, :], 1)
+    np.fill_diagonal(overlap, np.nan)
+    several = len(z_NX) > 1
+    return {
+        "active_cells": float(active_N.mean()),
+        "inactive_cells": float(z_NX.shape[1] - active_N.mean()),
+        "overlap_mean": float(np.nanmean(overlap)) if several else np.nan,
+        "overlap_max_mean": float(np.nanmax(overlap, axis=1).mean()) if several else np.nan,
+    }

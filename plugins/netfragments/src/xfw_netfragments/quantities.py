@@ -1,0 +1,191 @@
+"""What a run stores, and the quantities that are derived from it (spec 4.3, 5.2, 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from xfw import Array, Metric, Records, Stream, Variable
+
+from xfw_netfragments.config import Config
+from xfw_netfragments.supports import QUANTITIES
+
+if TYPE_CHECKING:
+    from xfw.store.results import Results
+
+__all__ = ["GROUPS", "MEASURES", "METRICS", "WEIGHTS", "declare", "epoch_line"]
+
+GROUPS = {"": "training and validation", "train_": "training", "validation_": "validation"}
+KIND_NAMES = {"mean": "mean", "std": "standard deviation", "min": "minimum", "max": "maximum"}
+
+WEIGHTS = {
+    "weight_mean": "mean of all weights",
+    "weight_std": "standard deviation of all weights",
+    "weight_min": "smallest weight",
+    "weight_max": "largest weight",
+    "weight_mean_nonzero": "mean of the weights that are not 0",
+    "weight_ge_0.9": "share of weights of at least 0.9",
+    "weight_le_0.1": "share of weights of at most 0.1",
+    "weight_sum": "sum of all weights",
+}
+
+MEASURES = {
+    "noise_reduction": "share of flipped features that are not what the noise made them",
+    "noise_reduction_silent": "noise reduction of a network that is always silent",
+    "false_removed": "share of features switched on by noise that are off",
+    "lost_recovered": "share of features switched off by noise that are on",
+    "accuracy": "share of cells that are as in the baseline",
+    "recall": "share of the baseline's active cells that are active",
+    "precision": "share of active cells that are active in the baseline",
+    "line_reconstruction": "share of the baseline's active cells at removed pixels that are active",
+    "active_cells": "active cells of an image",
+    "inactive_cells": "inactive cells of an image",
+    "overlap_mean": "mean overlap of two outputs",
+    "overlap_max_mean": "mean over the outputs of the largest overlap with another one",
+}
+COUNTS = {
+    "recall_images": "images whose recall is defined",
+    "precision_images": "images whose precision is defined",
+    "lost_images": "images in which noise switched features off",
+}
+
+
+def _epoch_stream() -> Stream:
+    variables = [
+        Variable("epoch", "int64", "epoch, counted over all runs of the network; 0: before training", "epochs"),
+        Variable("support_active_mean", "float64", "mean support of active cells, training and validation"),
+        Variable("weights_nonzero", "int64", "weights that are not 0"),
+        Variable("weights_one", "int64", "weights that are 1"),
+        Variable("changing_steps", "int64", "training steps of the epoch that changed a weight", "steps"),
+        *(Variable(name, "float64", text) for name, text in WEIGHTS.items()),
+    ]
+    for prefix, where in GROUPS.items():
+        for name in QUANTITIES:
+            _, group, kind = name.split("_")
+            text = f"{KIND_NAMES[kind]} of the support of {group} cells, {where}"
+            if prefix + name != "support_active_mean":
+                variables.append(Variable(prefix + name, "float64", text))
+        variables.append(Variable(f"{prefix}norm_factor", "float64", f"mean support over v̂ of winners, {where}"))
+    variables.append(Variable("wall_time", "float64", "time of the block's epoch divided by its trials", "s"))
+    return Stream("epoch", coordinate="epoch", variables=tuple(variables))
+
+
+AUTOENCODER_EPOCH = Stream(
+    "epoch",
+    coordinate="epoch",
+    first=1,
+    variables=(
+        Variable("epoch", "int64", "epoch, counted over all runs of the network", "epochs"),
+        Variable("validation_mse", "float64", "mean squared error on the validation images"),
+        Variable("train_mse", "float64", "mean squared error on the training images"),
+        Variable("validation_mae", "float64", "mean absolute error on the validation images"),
+        Variable("validation_mse_binary", "float64", "mean squared error after the threshold 0.5"),
+        Variable("validation_mae_binary", "float64", "mean absolute error after the threshold 0.5"),
+        Variable("best", "bool", "lowest validation error so far; this state is kept"),
+        Variable("wall_time", "float64", "time of the block's epoch divided by its trials", "s"),
+    ),
+)
+
+EVALUATION = Stream(
+    "evaluation",
+    coordinate="point",
+    variables=(
+        Variable("point", "int64", "number of the point"),
+        Variable("theta", "float64", "threshold of firing; NaN: Bernoulli cells, or the autoencoder"),
+        Variable("bernoulli", "bool", "cells fire at random"),
+        Variable("gamma_start", "float64", "power factor of the first time step; NaN: none"),
+        Variable("gamma_step", "float64", "growth of the power factor in a step; NaN: not linear"),
+        Variable("setting", "int64", "number of the threshold and schedule: index of its baseline"),
+        Variable("noise", "float64", "share of flipped features"),
+        Variable("line_interrupt", "int64", "removed pixels", "pixels"),
+        Variable("samples", "int64", "images", "images"),
+        Variable("repeat", "int64", "number of the repeat"),
+        *(Variable(name, "float64", text) for name, text in MEASURES.items()),
+        *(Variable(name, "int64", text, "images") for name, text in COUNTS.items()),
+    ),
+)
+
+ARRAYS = (
+    Array("w_index", "int64", "place (c, i, dy, dx) of every weight that is not 0", axes=("entry", "place")),
+    Array("w_value", "float32", "weights that are not 0", axes=("entry",)),
+    Array("w_index_e*", "int64", "place of every weight that is not 0, after an epoch", axes=("entry", "place")),
+    Array("w_value_e*", "float32", "weights that are not 0, after an epoch", axes=("entry",)),
+)
+OUTPUT_AXES = ("image", "step", "feature", "y", "x")
+SHARED_ARRAYS = (
+    Array("baseline_weights", "int64", "SHA-256 of the weights the baseline belongs to", axes=("word",)),
+    Array("baseline/*", "bool", "merged output for the clean images", axes=OUTPUT_AXES),
+    Array("baseline_images", "bool", "clean images", axes=("image", "y", "x")),
+)
+ACTIVITY_ARRAYS = (
+    Array("activity/*/z", "bool", "merged output of a point", axes=OUTPUT_AXES),
+    Array("activity/*/strength", "float32", "normalised support v̂ of a point", axes=OUTPUT_AXES),
+    Array("activity/*/features", "bool", "features as corrupted", axes=("image", "feature", "y", "x")),
+    Array("activity/*/images", "bool", "images as corrupted", axes=("image", "y", "x")),
+)
+
+
+def declare(config: Config) -> Records:
+    """Return the streams and arrays of a run with this configuration."""
+    kept = ACTIVITY_ARRAYS if config.evaluate.store_activity else ()
+    if config.model == "autoencoder":
+        from xfw_netfragments.autoencoder import ARRAYS as NETWORK
+
+        streams = (AUTOENCODER_EPOCH, EVALUATION)
+        return Records(streams, (*NETWORK, *SHARED_ARRAYS, *kept), default="epoch/validation_mse")
+    streams = (_epoch_stream(), EVALUATION)
+    return Records(streams, (*ARRAYS, *SHARED_ARRAYS, *kept), default="epoch/support_active_mean")
+
+
+def epoch_line(config: Config, trial: int, row: Mapping[str, Any]) -> str:
+    """Return the log's line of one epoch."""
+    start = f"trial {trial}: epoch {int(row['epoch'])}/{config.train.epochs}"
+    if config.model == "autoencoder":
+        return f"{start}, validation error {float(row['validation_mse']):.4f}"
+    return (
+        f"{start}, {int(row['weights_nonzero'])} connections, {int(row['changing_steps'])} steps changed them, "
+        f"support of active cells {float(row['support_active_mean']):.2f}"
+    )
+
+
+# --- derived quantities --------------------------------------------------------------------------------------
+
+
+def _last(variable: str) -> Callable[[Results], np.ndarray]:
+    def compute(results: Results) -> np.ndarray:
+        if "epoch" not in results.streams() or variable not in results.variables("epoch"):
+            return np.full(len(results.trial), np.nan)
+        values = np.asarray(results.values("epoch", variable), np.float64)
+        last = results.count("epoch") - 1
+        return np.where(last >= 0, values[np.arange(len(values)), np.maximum(last, 0)], np.nan)
+
+    return compute
+
+
+def _series(stream: str, variable: str) -> Callable[[Results], np.ndarray]:
+    def compute(results: Results) -> np.ndarray:
+        if stream not in results.streams() or variable not in results.variables(stream):
+            return np.full((len(results.trial), 0), np.nan)
+        values = np.asarray(results.values(stream, variable), np.float64)
+        rows = np.arange(values.shape[1])[None, :]
+        return np.where(rows < results.count(stream)[:, None], values, np.nan)
+
+    return compute
+
+
+def _lowest_error(results: Results) -> np.ndarray:
+    found = _series("epoch", "validation_mse")(results)
+    return np.nanmin(found, axis=1) if found.shape[1] else np.full(len(found), np.nan)
+
+
+METRICS = (
+    Metric("weights_nonzero", "weights that are not 0", "1", _last("weights_nonzero")),
+    Metric("weights_one", "weights that are 1", "1", _last("weights_one")),
+    Metric("weight_sum", "sum of all weights", "1", _last("weight_sum")),
+    Metric("support", "mean support of active cells in the last epoch", "1", _last("support_active_mean")),
+    Metric("lowest_validation_mse", "lowest error of the autoencoder", "1", _lowest_error),
+    Metric("support_active", "mean support of active cells", "1", _series("epoch", "support_active_mean"), "epoch"),
+    Metric("validation_mse", "validation error of the autoencoder", "1", _series("epoch", "validation_mse"), "epoch"),
+    *(Metric(name, text, "1", _series("evaluation", name), series="evaluation") for name, text in MEASURES.items()),
+)
