@@ -85,7 +85,7 @@ def generic_metrics(results: Results) -> list[Metric]:
             found.append(Metric(path, f"last {name}", unit, _last(stream, variable)))
             found.append(Metric(f"{path}/series", name, unit, _all(stream, variable), series=stream))
     for array in results.arrays():
-        if results.array(array).ndim == 1:
+        if len(results.shape(array)) == 1 and results.array(array).dtype.kind in KINDS:
             found.append(Metric(array, results.long_name(array), results.unit(array), _array(array)))
     return found
 

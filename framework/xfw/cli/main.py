@@ -32,6 +32,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "analyze": ("xfw.cli.analyze:analyze", "Make tables and figures of a run."),
         "compare": ("xfw.cli.analyze:compare", "Compare the conditions of a run, or runs."),
         "verify": ("xfw.cli.verify:verify", "Judge stored runs by the published numbers."),
+        "merge": ("xfw.cli.merge:merge", "Join finished runs into one."),
         "export": ("xfw.cli.export:export", "Write a run's results in another format."),
         "clean": ("xfw.cli.clean:clean", "Remove runs."),
     },

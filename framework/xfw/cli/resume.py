@@ -9,6 +9,7 @@ import click
 
 from xfw.cli.options import json_option, per_gpu_option, results_dir_option
 from xfw.cli.printing import print_json
+from xfw.errors import UserError
 from xfw.store.rundir import RunDir, find_run
 
 if TYPE_CHECKING:
@@ -41,6 +42,9 @@ def resume(
     """Continue RUN from its last commits to its end; a finished run stays as it is."""
     del debug  # read from the arguments
     found = find_run(results_dir, run)
+    if found.manifest.merged and not found.run_file.exists():
+        parts = " ".join(part.run for part in found.manifest.merged)
+        raise UserError(f"run {found.id} was merged, and has lost its results", hint=f"xfw merge {parts}", exit_code=2)
     code = 0
     if not finished(found.block_states()) or not found.run_file.exists():
         from xfw.executors.supervise import execute
@@ -67,6 +71,8 @@ def report(run: RunDir, code: int, as_json: bool) -> None:
     states = [each.state for each in run.block_states()]
     if as_json:
         print_json({"schema": 1, "run": run.id, "path": str(run.path), "blocks": states, "exit_code": code})
+    elif run.manifest.merged:
+        click.echo(f"{run.id}: merged from finished runs, nothing to do   {run.run_file}")
     else:
         done = states.count("done")
         click.echo(f"{run.id}: {done} of {len(states)} blocks done   {run.run_file}")

@@ -225,6 +225,9 @@ def source_run(options: Options, experiment: str) -> RunDir | None:
         raise UserError(
             f"--from: run {found.id} is of experiment '{found.manifest.experiment}', not '{experiment}'", exit_code=2
         )
+    if found.manifest.merged:
+        parts = ", ".join(part.run for part in found.manifest.merged)
+        raise UserError(f"--from: run {found.id} was merged", hint=f"start from one of its parts: {parts}", exit_code=2)
     if options.seed not in (None, found.manifest.seed):
         raise UserError(
             f"--seed {options.seed}: run {found.id} has seed {found.manifest.seed}, and --from goes on with it",

@@ -110,28 +110,26 @@ def details(run: RunDir) -> dict[str, Any]:
     """Return what only ``show`` says of a run."""
     import attrs
 
-    manifest = run.manifest
+    manifest, states = run.manifest, run.block_states()
     return {
         "seed": manifest.seed,
         "command": list(manifest.command),
         "source": attrs.asdict(manifest.source) if manifest.source else None,
+        "merged": [attrs.asdict(part) for part in manifest.merged],
         "versions": dict(manifest.versions),
         "execution": attrs.asdict(manifest.execution),
         "config": dict(manifest.config),
         "provenance": dict(manifest.provenance),
         "axes": list(manifest.axes),
         "condition_values": [dict(condition.values) for condition in manifest.conditions],
-        "blocks": [block_entry(run, index) for index in range(len(manifest.blocks))],
+        "blocks": [block_entry(run, states, index) for index in range(len(manifest.blocks))],
         "streams": stored_streams(run),
     }
 
 
-def block_entry(run: RunDir, index: int) -> dict[str, Any]:
+def block_entry(run: RunDir, states: Sequence[BlockState], index: int) -> dict[str, Any]:
     """Return what there is to say of one block."""
-    from xfw.store.claims import block_state
-
-    plan = run.manifest.blocks[index]
-    found = block_state(run.block_dir(plan.index))
+    plan, found = run.manifest.blocks[index], states[index]
     return {
         "block": plan.index,
         "state": found.state,
@@ -160,8 +158,11 @@ def stored_streams(run: RunDir) -> list[dict[str, Any]]:
 def print_run(run: RunDir, content: Mapping[str, Any]) -> None:
     """Print a run for people."""
     for name in ("run", "state", "preset", "created", "seed", "path"):
-        click.echo(f"{name:<11}{content[name]}")
+        several = name == "seed" and content[name] < 0
+        click.echo(f"{name:<11}{'several' if several else content[name]}")
     click.echo(f"{'trials':<11}{content['done']} of {content['trials']} done")
+    if content["merged"]:
+        click.echo(f"{'merged':<11}{', '.join(part['run'] for part in content['merged'])}")
     if content["source"]:
         click.echo(f"{'from':<11}{content['source']['run']}")
     click.echo(f"{'command':<11}{' '.join(content['command'])}")

@@ -61,7 +61,7 @@ class Execution:
 
 @attrs.frozen
 class Source:
-    """Another run that this one starts from, and the content hash of what was read."""
+    """Another run that this one starts from or holds, and the content hash of what was read."""
 
     run: str
     sha256: str
@@ -73,6 +73,7 @@ class Manifest:
 
     ``config`` holds the values common to all conditions (nested by key), ``provenance`` the origin of
     every key path, ``axes`` the swept key paths in order, ``stages`` the stages that the run goes through.
+    ``merged`` names the sealed runs that this one was joined from; their seeds may differ (``seed`` is -1 then).
     """
 
     run: str
@@ -91,6 +92,7 @@ class Manifest:
     execution: Execution
     versions: Mapping[str, str]
     source: Source | None = None
+    merged: tuple[Source, ...] = ()
     format: int = FORMAT
 
     def members(self) -> list[Member]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from xfw.store import hdf5
 
-__all__ = ["Scales", "canonical", "canonical_dtype", "chunk_shape", "write_values"]
+__all__ = ["Scales", "canonical", "canonical_dtype", "chunk_shape", "declared_dtype", "empty", "write_values"]
 
 COMPRESSED_FROM = 16 * 1024
 CHUNK_BYTES = (64 * 1024, 1024 * 1024)
@@ -53,14 +53,21 @@ class Scales:
 
 
 def canonical_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Return the element type of a sealed file: int64, float32, float64 or bool."""
+    """Return the element type of a sealed file: int64, float32, float64, bool, or object for texts."""
     if dtype.kind in "iu":
         return np.dtype(np.int64)
     if dtype.kind == "f":
         return np.dtype(np.float64 if dtype.itemsize > 4 else np.float32)
     if dtype.kind == "b":
         return np.dtype(np.bool_)
+    if dtype.kind in "OU":
+        return np.dtype(object)
     raise TypeError(f"values of type {dtype} cannot be stored")
+
+
+def declared_dtype(name: str) -> np.dtype[Any]:
+    """Return the element type of a declared name; texts are objects."""
+    return np.dtype(object if name == "text" else name)
 
 
 def canonical(values: NDArray[Any]) -> NDArray[Any]:
@@ -82,15 +89,25 @@ def chunk_shape(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
 
 def write_values(group: h5py.Group, name: str, values: NDArray[Any]) -> h5py.Dataset:
     """Store values: booleans as int8 with an attribute, compressed with a checksum where that pays."""
+    dataset = empty(group, name, values.shape, canonical_dtype(values.dtype))
+    if values.size:
+        dataset[...] = values.astype(np.int8) if values.dtype == np.bool_ else canonical(values)
+    return dataset
+
+
+def empty(group: h5py.Group, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> h5py.Dataset:
+    """Make a dataset for values of a canonical element type, to be filled."""
     parent, _, last = name.rpartition("/")
     home = hdf5.subgroup(group, parent) if parent else group
-    boolean = values.dtype == np.bool_
-    data = values.astype(np.int8) if boolean else canonical(values)
+    if dtype == np.dtype(object):
+        return home.create_dataset(last, shape=shape, dtype=h5py.string_dtype())
+    boolean = dtype == np.bool_
+    stored = np.dtype(np.int8) if boolean else dtype
     options: dict[str, Any] = {}
-    if data.nbytes > COMPRESSED_FROM:
-        chunks = chunk_shape(data.shape, data.itemsize)
+    if math.prod(shape) * stored.itemsize > COMPRESSED_FROM:
+        chunks = chunk_shape(shape, stored.itemsize)
         options = {"chunks": chunks, "compression": "gzip", "compression_opts": 4, "shuffle": True, "fletcher32": True}
-    dataset = home.create_dataset(last, data=data, dtype=data.dtype, **options)
+    dataset = home.create_dataset(last, shape=shape, dtype=stored, **options)
     if boolean:
         hdf5.text({"dtype": "bool"}, dataset.attrs)
     return dataset

@@ -42,16 +42,15 @@ def trial_table(results: Results) -> Table:
     table: Table = {
         "condition": results.condition.tolist(),
         "trial": results.trial.tolist(),
-        "seed": [results.seed] * len(results.trial),
+        "seed": results.seeds.tolist(),
         "status": results.status,
         "attempts": results.attempts.tolist(),
         "wall_time": results.wall_time.tolist(),
     }
     table |= parameter_columns(results)
     for name in results.arrays():
-        values = results.array(name)
-        if values[0].size <= LARGEST:
-            table |= columns(name, values)
+        if math.prod(results.shape(name)[1:]) <= LARGEST:
+            table |= columns(name, results.array(name))
     return table
 
 

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from xfw.plan.manifest import BlockPlan
 from xfw.store import claims, segments
+from xfw.store.columns import Placed
 from xfw.store.rundir import RunDir
 from xfw.store.state import ArrayValue, load_state
 
-__all__ = ["BlockContent", "Gathered", "Placed", "gather", "padding", "stack"]
+__all__ = ["BlockContent", "Gathered", "gather", "padding", "stack"]
 
 FINISHED = ("done", "diverged")
 
@@ -33,19 +34,12 @@ class BlockContent:
 
 
 @attrs.frozen(eq=False)
-class Placed:
-    """Values of some trials at their positions on the trial axis: the first axis runs over ``places``."""
-
-    places: tuple[int, ...]
-    values: NDArray[Any]
-
-
-@attrs.frozen(eq=False)
 class Gathered:
     """The content of all blocks; ``size`` is the number of trials of the run."""
 
     size: int
     blocks: tuple[BlockContent, ...]
+    _arrays: dict[str, dict[int, NDArray[Any]]] = attrs.field(factory=dict, init=False)
 
     def streams(self) -> list[str]:
         """Return the names of the recorded streams, in the order in which they appear."""
@@ -75,13 +69,27 @@ class Gathered:
             counts[list(block.places)] = max(rows, default=0)
         return counts
 
-    def array(self, name: str) -> dict[int, NDArray[Any]]:
-        """Return the values of an array by position on the trial axis."""
-        return {
-            place: value
-            for block in self.blocks
-            for place, value in zip(block.places, block.arrays.get(name, ()), strict=False)
-        }
+    def shapes(self, name: str) -> dict[int, tuple[int, ...]]:
+        """Return the shape of an array by position on the trial axis."""
+        return {place: value.shape for place, value in sorted(self._by_place(name).items())}
+
+    def element(self, name: str) -> np.dtype[Any]:
+        """Return the element type of an array."""
+        return next(iter(self._by_place(name).values())).dtype
+
+    def array(self, name: str, places: Sequence[int]) -> list[NDArray[Any]]:
+        """Return the values of an array at some positions."""
+        values = self._by_place(name)
+        return [values[place] for place in places]
+
+    def _by_place(self, name: str) -> dict[int, NDArray[Any]]:
+        if name not in self._arrays:
+            self._arrays[name] = {
+                place: value
+                for block in self.blocks
+                for place, value in zip(block.places, block.arrays.get(name, ()), strict=False)
+            }
+        return self._arrays[name]
 
     def per_trial(self, value: str) -> list[Any]:
         """Return one value per trial: ``status``, ``attempts``, ``strategy`` or ``seconds``."""
@@ -157,8 +165,8 @@ def stack(pieces: Sequence[Placed], size: int, dtype: np.dtype[Any], rows: int |
 
 
 def padding(dtype: np.dtype[Any]) -> Any:
-    """Return what stands where a trial has no value: NaN, -1 for integers, False for booleans."""
-    return {"f": np.nan, "i": -1, "b": False}[dtype.kind]
+    """Return what stands where a trial has no value: NaN, -1 for integers, False for booleans, an empty text."""
+    return {"f": np.nan, "i": -1, "b": False, "O": ""}[dtype.kind]
 
 
 def unique(names: Iterable[str]) -> list[str]:

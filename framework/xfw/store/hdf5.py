@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
+from numpy.typing import NDArray
 
 from xfw.errors import UserError
 from xfw.store import atomic
@@ -19,9 +21,11 @@ __all__ = [
     "check_format",
     "damaged",
     "image",
+    "load",
     "opened",
     "read_json",
     "read_sealed",
+    "store",
     "text",
     "write_json",
     "write_sealed",
@@ -121,6 +125,19 @@ def check_format(file: h5py.File, path: Path, name: str, major: int) -> None:
         raise UserError(f"{path} is not a file of format '{name}' (found {found!r})", exit_code=2)
     if version.split(".")[0] != str(major):
         raise UserError(f"{path} has format version {version}, expected {major}.x", hint="update xfw", exit_code=2)
+
+
+def store(group: h5py.Group, name: str, values: NDArray[Any]) -> None:
+    """Store values as they are; texts (arrays of objects) as variable-length UTF-8."""
+    dtype = h5py.string_dtype() if values.dtype.kind in "OU" else values.dtype
+    group.create_dataset(name, data=values, dtype=dtype)
+
+
+def load(dataset: h5py.Dataset) -> NDArray[Any]:
+    """Return what ``store`` stored."""
+    if h5py.check_string_dtype(dataset.dtype):
+        return np.asarray(dataset.asstr()[()], object)
+    return np.asarray(dataset[()])
 
 
 def write_json(group: h5py.Group, name: str, value: Any) -> None:

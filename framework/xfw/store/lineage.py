@@ -59,7 +59,7 @@ def read_trial(results: Results, place: int, snapshots: Callable[[str], dict[str
         config=nest(results.config, results.conditions[condition]),
         condition=condition,
         trial=int(results.trial[place]),
-        seed=results.seed,
+        seed=int(results.seeds[place]),
         status=results.status[place],
         arrays=arrays,
         rows=rows,

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from xfw.errors import UserError, did_you_mean
 from xfw.store import hdf5
+from xfw.store.artifacts import Artifact, read_array, read_list
+from xfw.store.gather import padding
 from xfw.store.rundir import RunDir
 from xfw.store.seal import FORMAT
 from xfw.store.sources import TrialSource
@@ -120,8 +122,23 @@ class Results:
 
     @cached_property
     def seed(self) -> int:
-        """The run seed."""
+        """The run seed; -1 where runs of several seeds were merged."""
         return int(self._file.attrs["seed"])
+
+    @cached_property
+    def seeds(self) -> NDArray[np.int64]:
+        """The seed of the run that trained each trial, (N,)."""
+        return np.asarray(self._read("seed"), np.int64)
+
+    @cached_property
+    def origin(self) -> list[str]:
+        """The run that trained each trial: this one, or one that was merged into it."""
+        return [str(text) for text in self._read("origin")] if "origin" in self._file else [self.run] * len(self.trial)
+
+    @cached_property
+    def merged(self) -> list[dict[str, str]]:
+        """The runs that this one was merged from: ``run`` and ``sha256`` of each; empty for others."""
+        return list(self._json("merged")) if "merged_json" in self._file.attrs else []
 
     @cached_property
     def trial(self) -> NDArray[np.int64]:
@@ -142,6 +159,11 @@ class Results:
     def status(self) -> list[str]:
         """How each trial ended: done, diverged, failed, interrupted, lost, running or pending."""
         return [str(text) for text in self._read("status")]
+
+    @cached_property
+    def strategy(self) -> list[str]:
+        """How each trial's steps were run, such as ``stack (twin)``."""
+        return [str(text) for text in self._read("strategy")]
 
     @cached_property
     def attempts(self) -> NDArray[np.int64]:
@@ -195,12 +217,30 @@ class Results:
 
     def arrays(self) -> list[str]:
         """Return the names of the arrays that all trials have in one shape."""
-        return list(self._array_names)
+        return [*self._array_names, *self._large]
 
     def array(self, name: str, position: int | None = None) -> NDArray[Any]:
         """Return an array as (N, ...), or the value of the trial at one position."""
         self._check(name, self.arrays(), f"there is no array '{name}'")
-        return self._read(f"arrays/{name}", () if position is None else position)
+        if name not in self._large:
+            return self._read(f"arrays/{name}", () if position is None else position)
+        held = self._large[name]
+        if position is not None and position in held:
+            return read_array(self.path.parent, held[position])
+        example = read_array(self.path.parent, next(iter(held.values())))
+        shape = example.shape if position is not None else (len(self.trial), *example.shape)
+        values: NDArray[Any] = np.full(shape, padding(example.dtype), example.dtype)
+        if position is None:
+            for place, artifact in held.items():
+                values[place] = read_array(self.path.parent, artifact)
+        return values
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of an array, (N, ...), without reading it."""
+        self._check(name, self.arrays(), f"there is no array '{name}'")
+        if name in self._large:
+            return (len(self.trial), *next(iter(self._large[name].values())).shape)
+        return tuple(self._file[f"arrays/{name}"].shape)
 
     def row(self, stream: str, position: int, row: int) -> dict[str, Any]:
         """Return one row of a stream for the trial at one position, by variable."""
@@ -210,14 +250,29 @@ class Results:
     def ragged(self, position: int) -> dict[str, NDArray[Any]]:
         """Return the arrays of the trial at a position whose shape differs from other trials'."""
         group = self._file.get(f"ragged/{position}")
-        return {} if group is None else {name: self._read(f"ragged/{position}/{name}") for name in datasets(group)}
+        found = {} if group is None else {name: self._read(f"ragged/{position}/{name}") for name in datasets(group)}
+        large = self._aside.get(position, ())
+        return found | {
+            each.array: read_array(self.path.parent, each) for each in large if each.array not in self._large
+        }
+
+    def ragged_shapes(self, position: int) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of what ``ragged`` returns, without reading it."""
+        group = self._file.get(f"ragged/{position}")
+        found = {} if group is None else {name: tuple(group[name].shape) for name in datasets(group)}
+        large = self._aside.get(position, ())
+        return found | {each.array: each.shape for each in large if each.array not in self._large}
 
     def unit(self, path: str) -> str:
         """Return the unit of ``stream/variable`` or of an array; ``1`` where it has none."""
+        if path in self._large:
+            return next(iter(self._large[path].values())).units or "1"
         return str(self._dataset(path).attrs.get("units", "1"))
 
     def long_name(self, path: str) -> str:
         """Return the name for people of ``stream/variable`` or of an array."""
+        if path in self._large:
+            return next(iter(self._large[path].values())).long_name
         return str(self._dataset(path).attrs.get("long_name", path))
 
     def _dataset(self, path: str) -> h5py.Dataset:
@@ -238,6 +293,32 @@ class Results:
         if "metrics" in self._file:
             self._file["metrics"].visititems(visit)
         return found
+
+    @cached_property
+    def artifacts(self) -> list[Artifact]:
+        """The arrays that are too large for the file, each in a file of its own beside it."""
+        return read_list(self._file)
+
+    @cached_property
+    def _aside(self) -> dict[int, list[Artifact]]:
+        """The artifacts by position."""
+        found: dict[int, list[Artifact]] = {}
+        for artifact in self.artifacts:
+            found.setdefault(artifact.trial, []).append(artifact)
+        return found
+
+    @cached_property
+    def _large(self) -> dict[str, dict[int, Artifact]]:
+        """The artifacts by array and position, of the arrays that have one shape."""
+        by_name: dict[str, dict[int, Artifact]] = {}
+        for artifact in self.artifacts:
+            by_name.setdefault(artifact.array, {})[artifact.trial] = artifact
+        return {
+            name: held
+            for name, held in by_name.items()
+            if len({each.shape for each in held.values()}) == 1
+            and not any(f"ragged/{place}/{name}" in self._file for place in range(len(self.trial)))
+        }
 
     @cached_property
     def _array_names(self) -> list[str]:

@@ -19,7 +19,7 @@ from xfw.errors import UserError, did_you_mean
 from xfw.experiment import Records
 from xfw.plan.manifest import FORMAT, Manifest, Member
 from xfw.store import atomic, schema
-from xfw.store.claims import BlockState, block_state
+from xfw.store.claims import DONE, BlockState, block_state
 
 __all__ = ["RunDir", "create_run", "find_run", "list_runs", "new_run_id"]
 
@@ -73,7 +73,9 @@ class RunDir:
         return schema.read(self.path / schema.FILE)
 
     def block_states(self) -> list[BlockState]:
-        """Return what the files of every block say, in the order of the plan."""
+        """Return what the files of every block say, in the order of the plan; those of a merged run are done."""
+        if self.manifest.merged:
+            return [BlockState(DONE, 1) for _ in self.manifest.blocks]
         return [block_state(self.block_dir(block.index)) for block in self.manifest.blocks]
 
 
@@ -97,7 +99,7 @@ def create_run(results_dir: Path, manifest: Manifest, records: Records | Sequenc
         hint = "choose another place with --results-dir"
         raise UserError(f"cannot write to results directory {results_dir}: {reason}", hint=hint, exit_code=2) from error
     schema.write(path / schema.FILE, declared)
-    for block in manifest.blocks:
+    for block in () if manifest.merged else manifest.blocks:
         (path / "blocks" / f"{block.index:04d}").mkdir(parents=True)
     atomic.write(path / MANIFEST, [tomli_w.dumps(to_toml(attrs.evolve(manifest, run=path.name))).encode()])
     atomic.sync_directory(path.parent)

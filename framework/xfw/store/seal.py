@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,20 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from xfw.experiment import Array, Records, Stream, Variable
+from xfw.errors import UserError
+from xfw.experiment import Records, Stream, Variable
 from xfw.plan.manifest import Manifest
 from xfw.store import atomic, claims, hdf5, schema
-from xfw.store.dimensions import Scales, canonical, canonical_dtype, write_values
-from xfw.store.gather import Gathered, Placed, gather, stack
+from xfw.store.arrays import axis_names, describe, element_type, labels, write_arrays
+from xfw.store.columns import Content, Placed, TrialColumns
+from xfw.store.dimensions import Scales, canonical, write_values
+from xfw.store.gather import Gathered, gather, stack
 from xfw.store.rundir import RunDir
 
 __all__ = ["FORMAT", "FORMAT_VERSION", "seal"]
 
 FORMAT = "xfw-run"
-FORMAT_VERSION = "1.0"
+FORMAT_VERSION = "1.1"
 
 AGAIN = 3
 """How often sealing is repeated when another process has committed or sealed meanwhile."""
@@ -34,10 +38,15 @@ def seal(run: RunDir) -> Path:
     A run that has not finished can be sealed too; ``/status`` says so for each trial. Equal records give
     an equal file (wall-clock times apart).
     """
+    if run.manifest.merged:
+        parts = " ".join(part.run for part in run.manifest.merged)
+        hint = f"make it again: xfw merge {parts}"
+        raise UserError(f"run {run.id} was merged; it has no blocks to seal", hint=hint, exit_code=2)
     for _ in range(AGAIN):
         before = commits(run)
         gathered = gather(run)
-        data = hdf5.image(lambda file, gathered=gathered: fill(file, run.manifest, run.records, gathered))  # type: ignore[misc]
+        columns = columns_of(run, gathered)
+        data = hdf5.image(partial(fill, run=run, content=gathered, columns=columns))
         atomic.write(run.run_file, [data])
         if commits(run) == before:
             break
@@ -54,15 +63,30 @@ def commits(run: RunDir) -> list[tuple[int, str]]:
     return found
 
 
-def fill(file: h5py.File, manifest: Manifest, records: Records, gathered: Gathered) -> None:
-    """Write everything into an empty file."""
-    write_attributes(file, manifest, records)
-    scales = write_trials(file, manifest, gathered)
-    write_parameters(file, manifest, scales)
-    for name in gathered.streams():
-        write_stream(file, scales, schema.declared_stream(records, name), gathered)
-    for name in gathered.array_names():
-        write_array(file, scales, schema.declared_array(records, name), name, gathered)
+def columns_of(run: RunDir, gathered: Gathered) -> TrialColumns:
+    """Return what a run says of each of its trials."""
+    members = run.manifest.members()
+    return TrialColumns(
+        trial=[member.trial for member in members],
+        condition=[member.condition for member in members],
+        seed=[run.manifest.seed] * len(members),
+        key=[member.key for member in members],
+        origin=[run.id] * len(members),
+        status=gathered.per_trial("status"),
+        attempts=gathered.per_trial("attempts"),
+        strategy=gathered.per_trial("strategy"),
+        wall_time=gathered.per_trial("seconds"),
+    )
+
+
+def fill(file: h5py.File, run: RunDir, content: Content, columns: TrialColumns) -> None:
+    """Write everything into an empty file; large arrays go to the run's artifacts."""
+    write_attributes(file, run.manifest, run.records)
+    scales = write_trials(file, columns)
+    write_parameters(file, run.manifest, columns, scales)
+    for name in content.streams():
+        write_stream(file, scales, schema.declared_stream(run.records, name), content)
+    write_arrays(file, scales, run.records, content, run.path)
 
 
 def write_attributes(file: h5py.File, manifest: Manifest, records: Records) -> None:
@@ -88,6 +112,7 @@ def write_attributes(file: h5py.File, manifest: Manifest, records: Records) -> N
         "execution": manifest.execution,
         "command": manifest.command,
         "source": manifest.source,
+        "merged": manifest.merged,
     }
     encoded = {f"{name}_json": to_json(value) for name, value in structured.items()}
     hdf5.text(plain | encoded, file.attrs)
@@ -99,22 +124,22 @@ def to_json(value: Any) -> str:
     return json.dumps(cattrs.unstructure(value), sort_keys=True, separators=(",", ":"))
 
 
-def write_trials(file: h5py.File, manifest: Manifest, gathered: Gathered) -> Scales:
-    """Write what every trial has: index, condition, seed, key, status, attempts and time."""
-    members = manifest.members()
-    trial = write_values(file, "trial", np.array([member.trial for member in members], np.int64))
+def write_trials(file: h5py.File, columns: TrialColumns) -> Scales:
+    """Write what every trial has: index, condition, seed, key, origin, status, attempts and time."""
+    trial = write_values(file, "trial", np.array(columns.trial, np.int64))
     describe(trial, "index of the trial within its condition")
     scales = Scales(trial)
-    columns: list[tuple[str, Any, str, str]] = [
-        ("condition", np.array([member.condition for member in members], np.int64), "number of the condition", "1"),
-        ("seed", np.full(len(members), manifest.seed, np.int64), "seed of the run", "1"),
-        ("key", [member.key for member in members], "base key of the trial's random streams", ""),
-        ("status", gathered.per_trial("status"), "how the trial ended", ""),
-        ("attempts", np.array(gathered.per_trial("attempts"), np.int64), "attempts at the trial's block", "1"),
-        ("strategy", gathered.per_trial("strategy"), "how the trial's steps were run", ""),
-        ("wall_time", np.array(gathered.per_trial("seconds")), "time of the block, divided by its trials", "s"),
+    described: list[tuple[str, Any, str, str]] = [
+        ("condition", np.array(columns.condition, np.int64), "number of the condition", "1"),
+        ("seed", np.array(columns.seed, np.int64), "seed of the run that trained the trial", "1"),
+        ("key", columns.key, "base key of the trial's random streams", ""),
+        ("origin", columns.origin, "run that trained the trial", ""),
+        ("status", columns.status, "how the trial ended", ""),
+        ("attempts", np.array(columns.attempts, np.int64), "attempts at the trial's block", "1"),
+        ("strategy", columns.strategy, "how the trial's steps were run", ""),
+        ("wall_time", np.array(columns.wall_time, np.float64), "time of the block, divided by its trials", "s"),
     ]
-    for name, values, long_name, unit in columns:
+    for name, values, long_name, unit in described:
         write_column(file, scales, name, values, long_name, unit)
     return scales
 
@@ -131,18 +156,11 @@ def write_column(
     scales.attach(dataset, group, ())
 
 
-def describe(dataset: h5py.Dataset, long_name: str, unit: str = "1", version: int | None = None) -> None:
-    """Give a dataset its name for people, its unit (none for texts) and the version of its schema."""
-    hdf5.text({"long_name": long_name} | ({"units": unit} if unit else {}), dataset.attrs)
-    if version is not None:
-        dataset.attrs.create("schema", version, dtype=np.int64)
-
-
-def write_parameters(file: h5py.File, manifest: Manifest, scales: Scales) -> None:
+def write_parameters(file: h5py.File, manifest: Manifest, columns: TrialColumns, scales: Scales) -> None:
     """Write the swept keys: numbers and booleans as such, everything else as text."""
     group = hdf5.subgroup(file, "param")
     for axis in manifest.axes:
-        values = [manifest.conditions[member.condition].values.get(axis) for member in manifest.members()]
+        values = [manifest.conditions[condition].values.get(axis) for condition in columns.condition]
         write_column(group, scales, axis, parameter_column(values), f"swept key {axis}", "")
 
 
@@ -163,28 +181,28 @@ def parameter_text(value: Any) -> str:
     return "" if value is None else json.dumps(cattrs.unstructure(value))
 
 
-def write_stream(file: h5py.File, scales: Scales, stream: Stream, gathered: Gathered) -> None:
+def write_stream(file: h5py.File, scales: Scales, stream: Stream, content: Content) -> None:
     """Write one stream: coordinate, number of rows per trial, and its variables as (trial, row, ...)."""
-    counts = gathered.counts(stream.name)
+    counts = content.counts(stream.name)
     rows = int(counts.max())
     group = hdf5.subgroup(file, f"metrics/{stream.name}")
     hdf5.text({"coordinate": stream.coordinate}, group.attrs)
-    own = shared_coordinate(gathered, stream, rows)
+    own = shared_coordinate(content, stream, rows)
     values = np.arange(stream.first, stream.first + rows, dtype=np.int64) if own is None else own
     scale = scales.add(group, stream.coordinate, values)
     describe(scale, stream.coordinate, version=stream.schema)
     write_column(group, scales, "count", counts, "number of rows of the trial", "1")
-    for name in gathered.variables(stream.name):
+    for name in content.variables(stream.name):
         if name != stream.coordinate:
             declared = schema.declared_variable(stream, name)
-            write_variable(group, scales, stream, declared, gathered.placed(stream.name, name), name)
+            write_variable(group, scales, stream, declared, content.placed(stream.name, name), name)
         elif own is None:
-            write_variable(group, scales, stream, None, gathered.placed(stream.name, name), f"trial_{name}")
+            write_variable(group, scales, stream, None, content.placed(stream.name, name), f"trial_{name}")
 
 
-def shared_coordinate(gathered: Gathered, stream: Stream, rows: int) -> NDArray[Any] | None:
+def shared_coordinate(content: Content, stream: Stream, rows: int) -> NDArray[Any] | None:
     """Return the recorded coordinate of a stream; None where there is none or the trials differ in it."""
-    pieces = gathered.placed(stream.name, stream.coordinate)
+    pieces = content.placed(stream.name, stream.coordinate)
     if not pieces:
         return None
     longest = max(pieces, key=lambda piece: piece.values.shape[1]).values[0]
@@ -207,38 +225,3 @@ def write_variable(
     dataset = write_values(group, name, values)
     describe(dataset, *labels(declared, name), version=stream.schema)
     scales.attach(dataset, group, (stream.coordinate, *axis_names(declared, values.shape[2:])))
-
-
-def element_type(declared: Variable | Array | None, found: np.dtype[Any]) -> np.dtype[Any]:
-    """Return the declared element type, else the stored one in canonical form."""
-    return np.dtype(declared.dtype) if declared else canonical_dtype(found)
-
-
-def labels(declared: Variable | Array | None, name: str) -> tuple[str, str]:
-    """Return the name for people and the unit."""
-    return (declared.long_name, declared.unit) if declared else (name, "1")
-
-
-def axis_names(declared: Variable | Array | None, shape: tuple[int, ...]) -> tuple[str, ...]:
-    """Return the declared names of the axes; where the declaration does not fit, names made of number and length."""
-    if declared and len(declared.axes) == len(shape) and len(set(declared.axes)) == len(shape):
-        return declared.axes
-    return tuple(f"axis{number}_{size}" for number, size in enumerate(shape, 1))
-
-
-def write_array(file: h5py.File, scales: Scales, declared: Array | None, name: str, gathered: Gathered) -> None:
-    """Write an array under ``/arrays``, or under ``/ragged/<position>`` where its shape differs between trials."""
-    values = gathered.array(name)
-    dtype = element_type(declared, next(iter(values.values())).dtype)
-    if len({value.shape for value in values.values()}) == 1:
-        group = hdf5.subgroup(file, "arrays")
-        pieces = [Placed((place,), value[None]) for place, value in values.items()]
-        dataset = write_values(group, name, stack(pieces, gathered.size, dtype))
-        describe(dataset, *labels(declared, name))
-        scales.attach(dataset, group, axis_names(declared, dataset.shape[1:]))
-        return
-    for place, value in sorted(values.items()):
-        group = hdf5.subgroup(file, f"ragged/{place}")
-        dataset = write_values(group, name, value.astype(dtype))
-        describe(dataset, *labels(declared, name))
-        scales.attach(dataset, group, axis_names(declared, value.shape), trial=False)

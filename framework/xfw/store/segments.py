@@ -36,7 +36,7 @@ def write(block_dir: Path, index: int, first: Mapping[str, int], records: Stream
         for stream, variables in records.items():
             content[stream] = {"first": first.get(stream, 0), "variables": list(variables)}
             for name, values in variables.items():
-                file.create_dataset(f"records/{stream}/{name}", data=values)
+                hdf5.store(file, f"records/{stream}/{name}", values)
         hdf5.write_json(file, "content", {"index": index, "streams": content})
 
     hdf5.write_sealed(path, KIND, fill)
@@ -53,7 +53,7 @@ def read(block_dir: Path, index: int, first: Mapping[str, int]) -> dict[str, dic
         for stream, entry in content["streams"].items():
             if entry["first"] != first.get(stream, 0):
                 raise hdf5.damaged(path, f"its rows of '{stream}' begin at {entry['first']}")
-            records[stream] = {name: np.asarray(file[f"records/{stream}/{name}"][()]) for name in entry["variables"]}
+            records[stream] = {name: hdf5.load(file[f"records/{stream}/{name}"]) for name in entry["variables"]}
     return records
 
 

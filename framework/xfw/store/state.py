@@ -75,10 +75,10 @@ def describe(restored: Restored) -> dict[str, Any]:
 def write_array(file: h5py.File, name: str, value: ArrayValue) -> None:
     """Store one array, or one per trial."""
     if isinstance(value, np.ndarray):
-        file.create_dataset(f"arrays/{name}", data=value)
+        hdf5.store(file, f"arrays/{name}", value)
         return
     for trial, array in enumerate(value):
-        file.create_dataset(f"per_trial/{trial}/{name}", data=array)
+        hdf5.store(file, f"per_trial/{trial}/{name}", array)
 
 
 def load_state(block_dir: Path, *, with_state: bool = True) -> Restored | None:
@@ -108,5 +108,5 @@ def load_state(block_dir: Path, *, with_state: bool = True) -> Restored | None:
 def read_array(file: h5py.File, name: str, per_trial: Mapping[str, int]) -> ArrayValue:
     """Return what ``write_array`` stored."""
     if name not in per_trial:
-        return np.asarray(file[f"arrays/{name}"][()])
-    return [np.asarray(file[f"per_trial/{trial}/{name}"][()]) for trial in range(per_trial[name])]
+        return hdf5.load(file[f"arrays/{name}"])
+    return [hdf5.load(file[f"per_trial/{trial}/{name}"]) for trial in range(per_trial[name])]
