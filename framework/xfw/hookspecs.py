@@ -187,7 +187,7 @@ def run_cell(block: Block, stage: str, cell: int) -> None:
 
 
 @hookspec(firstresult=True)
-def describe_record(config: Any, trial: int, row: Mapping[str, Any], last: int) -> str:
+def describe_record(config: Any, trial: int, row: Mapping[str, Any], last: int, debug: bool) -> str:
     """Return the line of the block's log for one record of the default stream. Kind: one, default ``key=value``."""
 
 

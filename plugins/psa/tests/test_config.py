@@ -13,7 +13,8 @@ from xfw_psa import config as configuration
 from xfw_psa import model
 from xfw_psa.config import MODES, PRESETS, Config, DropoutRates, problems, source_index
 
-NOT_SHARED = {"data", "arch", "hidden_layers", "family", "batch_size", "meta_loops", "init_from", "share_order"}
+NOT_SHARED = {"data", "arch", "hidden_layers", "family", "batch_size", "meta_loops"}
+NOT_SHARED |= {"init_from", "init_sha256", "share_order"}
 
 
 def messages(config: Config, *given: str) -> list[str]:

@@ -29,6 +29,7 @@ class Fake:
         self.values: dict[str, torch.Tensor] = {}
         self.snapshots: dict[str, dict[str, torch.Tensor]] = {}
         self.scores = [torch.tensor(each) for each in scores]
+        self.broken = torch.zeros(self.size, dtype=torch.int64)
         self.finite = torch.ones(self.size, dtype=torch.bool)
         self.rows: list[dict[str, Any]] = []
         self.arrays: dict[str, torch.Tensor] = {}
@@ -60,7 +61,7 @@ class Fake:
             self.parameters[name][lane][index] = 0.0
 
     def evaluate(self, dataset: str) -> dict[str, torch.Tensor]:
-        return {"correct": self.scores.pop(0)}
+        return {"correct": self.scores.pop(0), "broken": self.broken}
 
     def record(self, stream: str, **values: Any) -> None:
         self.rows.append({name: torch.as_tensor(each).tolist() for name, each in values.items()})
@@ -210,6 +211,24 @@ def test_final_arrays_are_those_of_the_best_network() -> None:
         "z_val": [50.0],
     }
     assert equal({name.removeprefix("lkg/"): each for name, each in block.arrays.items() if "lkg/" in name}, best)
+
+
+def test_network_whose_outputs_are_not_finite_is_rejected_and_flagged() -> None:
+    block = Fake([SMALL, SMALL], scores=[[3, 3]])
+    block.broken = torch.tensor([0, 4])
+    run(block, 1)
+    assert column(block, "accepted") == [[True, False]]
+    assert column(block, "finite") == [[True, False]]
+    assert block.values["lkg_correct"].tolist() == [3, -1]
+
+
+def test_weights_are_kept_where_one_trial_of_a_block_asks() -> None:
+    configs = [Config(arch="[1*4]", keep_weights=keep) for keep in (False, None, True)]
+    block = Fake(configs, scores=[[1, 1, 1], [1, 1, 1]])
+    block.conditions = 3
+    run(block, 1)
+    ratchet.finish(block)
+    assert any(name.startswith("lkg/") for name in block.arrays)
 
 
 @pytest.mark.parametrize(

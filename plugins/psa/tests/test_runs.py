@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -237,6 +238,7 @@ def test_log_has_one_line_per_loop(run: Run, tmp_path: Path) -> None:
     current = 100 * column(results, "val_correct")[0] / 300
     log = (tmp_path / "psa" / results.run / "blocks" / "0000" / "log.txt").read_text().splitlines()
     lines = [line for line in log if "Loop" in line]
+    assert not any("Ablated" in line for line in log)
     expected = [
         f"trial 0 | Loop {loop}/2 (Global: {loop}) | Current: {current[loop - 1]:.2f}% | "
         f"LKG: {best[loop - 1]:.2f}% | Bounty: {best[loop - 1]:.2f}%"
@@ -286,3 +288,23 @@ def test_shared_analyzers_work_from_the_sealed_file(
     tables = json.loads(capsys.readouterr().out)["tables"]
     assert {row["metric"] for row in tables["summary"]} == {"val_peak", "test_accuracy", "bounty_loop"}
     assert [row["test"] for row in tables["compare"]] == ["paired"] * 3
+
+
+def test_network_that_the_last_step_of_loop_one_ruins_is_rejected(run: Run) -> None:
+    results = run("-s", "mode=none", "-s", "lr=1e30", "-s", "batch_size=1197", arch="2*32", loops=1)
+    assert np.isfinite(column(results, "train_loss")).all()
+    assert not column(results, "accepted").any()
+    assert not column(results, "finite").any()
+    assert column(results, "lkg_correct").tolist() == [[-1]]
+
+
+def test_debug_names_the_silenced_unit_in_the_log(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["xfw", "run", "psa", "--debug"])  # the command that the run records
+    results = run("-s", "mode=output", "--debug", loops=2)
+    layer, unit = (int(column(results, name)[0, 1]) for name in ("ablated_layer", "ablated_unit"))
+    log = (tmp_path / "psa" / results.run / "blocks" / "0000" / "log.txt").read_text()
+    assert [line.partition(" | Ablated: ")[2] for line in log.splitlines() if "Loop" in line] == [
+        "",
+        f"map {layer} unit {unit}",
+    ]
+    assert layer >= 0

@@ -99,8 +99,12 @@ def train_step(model: torch.nn.Module, batch: tuple[torch.Tensor, ...]) -> torch
 
 @xfw.hookimpl
 def evaluate_step(model: torch.nn.Module, batch: tuple[torch.Tensor, ...]) -> Mapping[str, torch.Tensor]:
+    import torch
+
     images, labels = batch
-    return {"correct": (model(images).argmax(-1) == labels).sum(-1)}
+    logits = model(images)
+    broken = ~torch.isfinite(logits).all(-1)
+    return {"correct": (logits.argmax(-1) == labels).sum(-1), "broken": broken.sum(-1)}
 
 
 @xfw.hookimpl
@@ -132,10 +136,10 @@ def on_end(block: Block) -> None:
 
 
 @xfw.hookimpl
-def describe_record(config: Config, trial: int, row: Mapping[str, Any], last: int) -> str:
+def describe_record(config: Config, trial: int, row: Mapping[str, Any], last: int, debug: bool) -> str:
     from xfw_psa.quantities import loop_line
 
-    return loop_line(config, trial, row, last)
+    return loop_line(config, trial, row, last, debug=debug)
 
 
 @xfw.hookimpl

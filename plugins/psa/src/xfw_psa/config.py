@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import xfw
 
 from xfw_psa import architecture
 
-__all__ = ["ABLATIVE", "MODES", "PRESETS", "Config", "DropoutRates", "problems"]
+__all__ = ["ABLATIVE", "FAMILIES", "MODES", "PRESETS", "Config", "DropoutRates", "problems", "sha256"]
 
 MODES = ("none", "decay", "dropout", "full", "hidden", "output")
 ABLATIVE = ("full", "hidden", "output")
@@ -26,6 +27,16 @@ CONTAMINATED_DROPOUT = 0.1
 
 def _arch(text: str) -> str:
     return architecture.canonical(architecture.parse(text))
+
+
+def _absolute(text: str) -> str:
+    return str(Path(text).expanduser().absolute())
+
+
+def sha256(path: str | Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal digits."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @attrs.frozen
@@ -85,7 +96,13 @@ class Config:
         False, per_trial=True, inherited=False, help="spare the first loop after --from, as the original did"
     )
     init_from: str | None = xfw.key(
-        None, inherited=False, help="file with the weights to start from (torch.save or safetensors)"
+        None,
+        converter=_absolute,
+        inherited=False,
+        help="file with the weights to start from (torch.save or safetensors)",
+    )
+    init_sha256: str | None = xfw.key(
+        None, inherited=False, help="SHA-256 that the file of init_from must have; filled in when the run is planned"
     )
     keep_weights: bool | None = xfw.key(
         None, per_trial=True, help="store the best network in run.h5; by default only in float32 runs of one condition"
@@ -94,6 +111,8 @@ class Config:
     num_workers: int = xfw.key(4, ge=0, per_trial=True, help="accepted for compatibility, has no effect")
 
     def __attrs_post_init__(self) -> None:
+        if self.init_from is not None and self.init_sha256 is None and Path(self.init_from).is_file():
+            object.__setattr__(self, "init_sha256", sha256(self.init_from))
         if self.hidden_layers:
             object.__setattr__(self, "arch", architecture.canonical(architecture.from_widths(self.hidden_layers)))
 
@@ -177,6 +196,7 @@ def _weight_problems(config: Config, path: Path) -> list[xfw.Problem]:
     from xfw_psa import weights
 
     try:
+        weights.check_unchanged(config)
         weights.read(path, config)
     except xfw.UserError as error:
         return [_problem("init_from", error.what, error.hint)]

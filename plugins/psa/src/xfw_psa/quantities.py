@@ -27,7 +27,7 @@ EPOCH = Stream(
         Variable("ablated_layer", "int64", "silenced linear map in computing order, -1 for none"),
         Variable("ablated_unit", "int64", "silenced unit of that map, -1 for none"),
         Variable("wall_time", "float64", "time of the block's loop divided by its trials", "s"),
-        Variable("finite", "bool", "all losses of the epoch were finite"),
+        Variable("finite", "bool", "all losses and validation outputs of the epoch were finite"),
     ),
 )
 
@@ -57,17 +57,22 @@ def _weights(config: Config) -> tuple[Array, ...]:
     return tuple(found)
 
 
-def loop_line(config: Config, trial: int, row: Any, last: int) -> str:
-    """Return the log's line of one loop; the reader of published logs depends on its form."""
+def loop_line(config: Config, trial: int, row: Any, last: int, *, debug: bool = False) -> str:
+    """Return the log's line of one loop; the reader of published logs depends on its form.
+
+    With ``debug`` a damaged loop also names the silenced unit and its map.
+    """
     from xfw_psa.data import SIZES
 
     images = SIZES[config.data].validation
     current, best = (100.0 * max(0, int(row[name])) / images for name in ("val_correct", "lkg_correct"))
     loop = int(row["epoch"])
     here = loop - (last - config.meta_loops)
+    damaged = debug and int(row["ablated_layer"]) >= 0
+    target = f" | Ablated: map {int(row['ablated_layer'])} unit {int(row['ablated_unit'])}" if damaged else ""
     return (
         f"trial {trial} | Loop {here}/{config.meta_loops} (Global: {loop}) | "
-        f"Current: {current:.2f}% | LKG: {best:.2f}% | Bounty: {best:.2f}%"
+        f"Current: {current:.2f}% | LKG: {best:.2f}% | Bounty: {best:.2f}%{target}"
     )
 
 

@@ -57,6 +57,7 @@ def _start_from_run(block: Block, source: Sequence[TrialSource]) -> None:
 
 def _start_from_file(block: Block) -> None:
     config = block.configs[0]
+    weights.check_unchanged(config)
     loaded = weights.read(config.init_from, config)
     for lane in range(block.size):
         block.load_snapshot(LKG, lane, loaded.parameters)
@@ -101,7 +102,9 @@ def _target(block: Block, lane: int, loop: int) -> ablation.Target | None:
 
 def select(block: Block, metrics: Mapping[str, torch.Tensor]) -> None:
     """Keep each trial's trained copy if it is strictly better than its best network, and record the loop."""
-    correct_T = _correct(block, "validation")
+    measured = block.evaluate("validation")
+    correct_T = measured["correct"].to(torch.int64)
+    block.finite = block.finite & (measured["broken"] == 0)
     lkg_T = block.values["lkg_correct"]
     accepted_T = (correct_T > lkg_T) & block.finite
     block.snapshot(LKG, where=accepted_T)
@@ -139,13 +142,16 @@ def finish(block: Block) -> None:
 
 
 def _keeps_weights(block: Block) -> bool:
-    """Return whether run.h5 gets the best networks; in float64 runs by default only the exact state.h5 has them."""
-    asked: bool | None = block.configs[0].keep_weights
-    if asked is None:
-        return bool(block.conditions == 1 and block.dtype == torch.float32)
-    if asked and block.dtype != torch.float32:
+    """Return whether run.h5 gets the block's best networks: if any trial asks for it.
+
+    Float64 runs keep by default the exact ones in state.h5 only.
+    """
+    asked = {config.keep_weights for config in block.configs}
+    if True not in asked:
+        return bool(None in asked and block.conditions == 1 and block.dtype == torch.float32)
+    if block.dtype != torch.float32:
         block.warn("keep_weights: run.h5 holds the best networks rounded to float32")
-    return asked
+    return True
 
 
 def _correct(block: Block, dataset: str) -> torch.Tensor:

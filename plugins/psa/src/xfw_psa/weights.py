@@ -11,12 +11,12 @@ import attrs
 import numpy as np
 from xfw import UserError, WrongInput
 
-from xfw_psa.config import Config
+from xfw_psa.config import Config, sha256
 
 if TYPE_CHECKING:
     from xfw.store.results import TrialSource
 
-__all__ = ["Loaded", "read", "shapes", "stored"]
+__all__ = ["Loaded", "check_unchanged", "read", "shapes", "stored"]
 
 
 @attrs.frozen(eq=False)
@@ -43,14 +43,37 @@ def read(path: str | Path, config: Config) -> Loaded:
     state = content.get("model_state", content)
     if not isinstance(state, Mapping):
         raise WrongInput(f"'{path}' holds no network: 'model_state' is a {type(state).__name__}")
-    parameters = {str(name): _array(value) for name, value in state.items()}
+    parameters = {str(name): _array(str(name), value, path) for name, value in state.items()}
     _check(parameters, config, f"'{path}'")
     loops = content.get("global_meta_loops", 0), content.get("bounty_meta_loop", 0)
     return Loaded(parameters, *(int(each) if isinstance(each, int) else 0 for each in loops))
 
 
-def _array(value: Any) -> np.ndarray:
-    return np.asarray(value.detach().cpu().numpy() if hasattr(value, "detach") else value)
+def check_unchanged(config: Config) -> None:
+    """Refuse a weight file that is not the one that the run was planned with."""
+    if config.init_from is None or config.init_sha256 is None:
+        return
+    try:
+        found = sha256(config.init_from)
+    except OSError as error:
+        raise _unreadable(Path(config.init_from), error) from error
+    if found != config.init_sha256:
+        raise WrongInput(
+            f"'{config.init_from}' is not the file that the run was planned with: "
+            f"found SHA-256 {found}, expected {config.init_sha256}",
+            hint="put that file back, or start a new run from the new one",
+        )
+
+
+def _array(name: str, value: Any, path: str | Path) -> np.ndarray:
+    """Return a stored tensor; bfloat16, which NumPy does not have, as the float32 of equal value."""
+    import torch
+
+    if not isinstance(value, torch.Tensor) or not value.is_floating_point():
+        kind = str(value.dtype) if isinstance(value, torch.Tensor) else type(value).__name__
+        raise WrongInput(f"'{path}': {name} is {kind}, expected a tensor of floating-point numbers")
+    values = value.detach().cpu()
+    return np.asarray((values.float() if values.dtype == torch.bfloat16 else values).numpy())
 
 
 def _torch_file(path: Path) -> Mapping[str, Any]:
@@ -73,7 +96,7 @@ def _safetensors(path: Path) -> Mapping[str, Any]:
             return _torch_file(path)
     try:
         from safetensors import SafetensorError
-        from safetensors.numpy import load_file
+        from safetensors.torch import load_file
     except ImportError as error:
         raise WrongInput(f"reading '{path}' needs the package safetensors", hint="pip install safetensors") from error
     try:
