@@ -132,7 +132,7 @@ class Variable:
     """Declare one recorded quantity of a stream: a value (of shape ``axes``) per trial and row."""
 
     name: str
-    dtype: str = attrs.field(validator=attrs.validators.in_(("int64", "float32", "float64", "bool")))
+    dtype: str = attrs.field(validator=attrs.validators.in_(("int64", "float32", "float64", "bool", "text")))
     long_name: str
     unit: str = "1"
     axes: tuple[str, ...] = ()
@@ -160,7 +160,7 @@ class Array:
     """Declare a quantity that a trial has once, at its end (or a stage's end), of shape ``axes``."""
 
     name: str
-    dtype: str = attrs.field(validator=attrs.validators.in_(("int64", "float32", "float64", "bool")))
+    dtype: str = attrs.field(validator=attrs.validators.in_(("int64", "float32", "float64", "bool", "text")))
     long_name: str
     unit: str = "1"
     axes: tuple[str, ...] = ()

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from xfw.errors import UserError, did_you_mean
-from xfw.experiment import Array, Records, Variable
+from xfw.experiment import Array, Records
+from xfw.store.dimensions import declared_dtype
 from xfw.store.state import ArrayValue
 
 __all__ = ["Recorder"]
@@ -47,20 +48,26 @@ class Recorder:
         """Add one row for all trials; tensors stay where they are."""
         if stream not in self._streams:
             raise UserError(f"record: unknown stream '{stream}'", hint=did_you_mean(stream, self._streams))
-        declared = {variable.name for variable in self._streams[stream].variables}
-        row = {name: _own(value) for name, value in values.items()}
-        for name, value in row.items():
-            self._check(f"record: variable '{name}' of stream '{stream}'", value.shape)
+        types = {variable.name: variable.dtype for variable in self._streams[stream].variables}
+        declared = set(types)
+        row = {}
+        for name, value in values.items():
+            what = f"record: variable '{name}' of stream '{stream}'"
+            row[name] = self._texts(what, value) if types.get(name) == "text" else _own(value)
+            self._check(what, row[name].shape)
         if "wall_time" in declared:
             row.setdefault("wall_time", self._share_of_time())
         if set(row) != declared:
-            missing, unknown = sorted(declared - set(row)), sorted(set(row) - declared)
-            what = [f"missing: {', '.join(missing)}"] * bool(missing) + [f"undeclared: {', '.join(unknown)}"] * bool(
-                unknown
-            )
-            hint = "every row of a stream has all variables that the hook `records` declares, and no other"
-            raise UserError(f"record: stream '{stream}': {'; '.join(what)}", hint=hint)
+            raise self._wrong_row(stream, declared, set(row))
         self._pending.append(_Rows(stream, {name: value[None] for name, value in row.items()}))
+
+    def _wrong_row(self, stream: str, declared: set[str], given: set[str]) -> UserError:
+        missing, unknown = sorted(declared - given), sorted(given - declared)
+        what = [f"missing: {', '.join(missing)}"] * bool(missing) + [f"undeclared: {', '.join(unknown)}"] * bool(
+            unknown
+        )
+        hint = "every row of a stream has all variables that the hook `records` declares, and no other"
+        return UserError(f"record: stream '{stream}': {'; '.join(what)}", hint=hint)
 
     def rows(self, stream: str, values: Mapping[str, torch.Tensor]) -> None:
         """Add many rows of a step stream at once, each variable as ``[rows, T, …]``."""
@@ -70,10 +77,10 @@ class Recorder:
     def array(self, name: str, values: Value) -> None:
         """Set a final array of all trials, ``[T, …]``; names with ``/`` belong to the declared group before it."""
         declared = self._arrays.get(name)
-        dtype = None if declared is None else declared.dtype
-        host = _to_numpy(values)
+        is_text = declared is not None and declared.dtype == "text"
+        host = self._texts(f"array '{name}'", values) if is_text else _to_numpy(values)
         self._check(f"array '{name}'", host.shape)
-        self._finals[name] = host[: self._size].astype(host.dtype if dtype is None else dtype)  # a copy: it may change
+        self._finals[name] = host[: self._size].astype(_dtype(declared, host))  # a copy: it may change
 
     def ragged(self, name: str, values: Sequence[np.ndarray]) -> None:
         """Set a final array whose shape may differ between trials, one array per lane."""
@@ -81,7 +88,7 @@ class Recorder:
             raise UserError(f"array '{name}' has {len(values)} values, expected one for each trial of the block")
         declared = self._arrays.get(name)
         own = [np.array(value) for value in values[: self._size]]
-        self._finals[name] = [value if declared is None else value.astype(declared.dtype) for value in own]
+        self._finals[name] = [value.astype(_dtype(declared, value)) for value in own]
 
     def flush(self, *more: torch.Tensor) -> tuple[dict[str, list[dict[str, np.ndarray]]], list[np.ndarray]]:
         """Move pending rows, and ``more`` tensors with them, to the host.
@@ -97,7 +104,9 @@ class Recorder:
             for name, value in held.values.items():
                 array = next(moved) if isinstance(value, torch.Tensor) else np.asarray(value)
                 on_host[name] = array[:, : self._size]
-            typed = {v.name: on_host[v.name].astype(_dtype(v)) for v in self._streams[held.stream].variables}
+            typed = {
+                v.name: on_host[v.name].astype(declared_dtype(v.dtype)) for v in self._streams[held.stream].variables
+            }
             kept = self._host.setdefault(held.stream, {})
             for name, array in typed.items():
                 kept.setdefault(name, []).append(array)
@@ -114,6 +123,14 @@ class Recorder:
         }
         arrays, self._finals, self._host = self._finals, {}, {}
         return records, arrays
+
+    def _texts(self, what: str, values: Any) -> np.ndarray:
+        """Return texts as an array of objects; one text stands for all trials."""
+        array = np.full(self._size, values, object) if isinstance(values, str) else np.array(values, object)
+        wrong = [value for value in array.flat if not isinstance(value, str)]
+        if wrong:
+            raise UserError(f"{what}: found {wrong[0]!r}, expected text")
+        return array
 
     def _check(self, what: str, shape: Sequence[int]) -> None:
         if not shape or shape[0] < self._size:
@@ -134,9 +151,8 @@ def _to_numpy(value: Value) -> np.ndarray:
     return value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
 
 
-def _dtype(declared: Variable | Array | None) -> np.dtype[Any]:
-    assert declared is not None
-    return np.dtype(declared.dtype)
+def _dtype(declared: Array | None, found: np.ndarray) -> np.dtype[Any]:
+    return found.dtype if declared is None else declared_dtype(declared.dtype)
 
 
 def _transfer(tensors: Sequence[torch.Tensor], device: torch.device) -> list[np.ndarray]:

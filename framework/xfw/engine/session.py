@@ -285,7 +285,8 @@ class Session:
         last = self.block.first_epoch + len(self.epochs)
         lines = []
         for row in rows.get(stream.name, []):
-            numbers = [v.name for v in stream.variables if not v.axes and v.name != stream.coordinate][:HEADLINE]
+            plain = [v for v in stream.variables if not v.axes and v.dtype != "text"]
+            numbers = [v.name for v in plain if v.name != stream.coordinate][:HEADLINE]
             self._headline = {name: row[name].tolist() for name in numbers}
             coordinate = self._coordinate(stream)
             for lane, member in enumerate(self.plan.members):

@@ -94,7 +94,7 @@ def fill(
         there = [place for place in range(first, last) if place in shapes]
         values: NDArray[Any] = np.full((last - first, *dataset.shape[1:]), padding(dtype), dtype)
         for place, value in zip(there, content.array(name, there), strict=True):
-            values[place - first] = value
+            values[place - first] = value.item() if value.ndim == 0 else value
         dataset[first:last] = values.astype(stored, copy=False)
 
 

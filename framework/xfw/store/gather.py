@@ -142,7 +142,13 @@ def trial_status(stored: Sequence[str], block: str, final: bool) -> tuple[str, .
 
 def members_of(value: ArrayValue, size: int) -> tuple[NDArray[Any], ...]:
     """Return the values of the members, without those of idle lanes."""
-    return tuple(np.asarray(item) for item in value[:size])
+    return tuple(item_of(value, place) for place in range(size))
+
+
+def item_of(values: ArrayValue, place: int) -> NDArray[Any]:
+    """Return one trial's array; a single text stays an array of objects."""
+    item = values[place]
+    return np.asarray(item, object) if isinstance(item, str) else np.asarray(item)
 
 
 def stack(pieces: Sequence[Placed], size: int, dtype: np.dtype[Any], rows: int | None = None) -> NDArray[Any]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xfw.store.columns import Placed
+from xfw.store.gather import item_of
 from xfw.store.results import Results
 
 __all__ = ["Joined", "Part"]
@@ -116,7 +117,7 @@ class Joined:
         if (number, name) not in self._whole and small(results.shape(name)):
             self._whole[number, name] = results.array(name)
         whole = self._whole.get((number, name))
-        return results.array(name, position) if whole is None else np.asarray(whole[position])
+        return results.array(name, position) if whole is None else item_of(whole, position)
 
     def _ragged(self, part: Part) -> list[Mapping[str, tuple[int, ...]]]:
         """Return the shapes of the arrays of each trial of a part that have shapes of their own."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -141,7 +142,8 @@ def metrics_of(run: RunDir) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
     def visit(name: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset) and not name.endswith("/wall_time"):
             values = item[()]
-            found[name] = (str(values.dtype), values.shape, values.tobytes())
+            content = json.dumps(item.asstr()[()].tolist()).encode() if values.dtype.kind == "O" else values.tobytes()
+            found[name] = (str(values.dtype), values.shape, content)
 
     with h5py.File(run.run_file, "r") as file:
         for group in ("metrics", "arrays", "ragged"):
