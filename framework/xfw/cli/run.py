@@ -22,6 +22,7 @@ from xfw.plan.trials import Only, read_only
 
 if TYPE_CHECKING:
     from xfw.plan.build import Plan, Request
+    from xfw.plan.history import History
     from xfw.store.rundir import RunDir
 
 __all__ = ["run"]
@@ -35,6 +36,8 @@ OTHER_NAMES = {
 """Options of other projects' trainers that `run` has under its own name."""
 STRATEGIES = ("auto", "serial", "pool", "stack", "streams", "tune")
 LARGEST_SEED = 2**63 - 1
+LONG = 3600.0
+"""Seconds above which a run says before it starts how long it is expected to take."""
 
 
 class RunCommand(click.Command):
@@ -150,7 +153,9 @@ def planned(options: Options, subject: Subject, resolved: Resolved, only: Only, 
     from xfw.plan.preflight import check_source
 
     request = attrs.evolve(
-        request_of(options, resolved, only, source), stages=chosen_stages(options, subject, resolved, source)
+        request_of(options, resolved, only, source),
+        stages=chosen_stages(options, subject, resolved, source),
+        history=history(options, subject),
     )
     if source is not None:
         resolved = attrs.evolve(resolved, preset=source.manifest.preset)
@@ -160,7 +165,28 @@ def planned(options: Options, subject: Subject, resolved: Resolved, only: Only, 
     if options.dry_run:
         print_plan(made, options)
         return 0
+    if not options.quiet:
+        announce(made)
     return carried_out(options, subject, made.manifest)
+
+
+def history(options: Options, subject: Subject) -> History:
+    """Return what blocks of earlier runs took, where the plan is printed."""
+    from xfw.plan.history import History, history_of
+    from xfw.store.timings import block_timings
+
+    if not options.dry_run:
+        return History()
+    return history_of(subject.experiment, block_timings(options.results_dir, subject.experiment.name))
+
+
+def announce(made: Plan) -> None:
+    """Say before it starts that a run will take long."""
+    from xfw.plan.table import duration, total_seconds
+
+    seconds = total_seconds(made)
+    if seconds > LONG:
+        click.echo(f"this run is expected to take about {duration(seconds)} (rough estimate)", err=True)
 
 
 def chosen_stages(options: Options, subject: Subject, resolved: Resolved, source: RunDir | None) -> tuple[str, ...]:
@@ -257,7 +283,7 @@ def check_writable(results_dir: Path) -> None:
 
 def print_plan(made: Plan, options: Options) -> None:
     """Print what would be run."""
-    from xfw.plan.table import as_data, as_table, duration, total_seconds
+    from xfw.plan.table import as_data, as_table, duration, origin_of_times, total_seconds
 
     if options.as_json:
         print_json(as_data(made))
@@ -266,7 +292,8 @@ def print_plan(made: Plan, options: Options) -> None:
     print_table(as_table(made))
     time = duration(total_seconds(made))
     click.echo(
-        f"seed {manifest.seed}   device {manifest.execution.device}   jobs {manifest.execution.jobs}   time {time}"
+        f"seed {manifest.seed}   device {manifest.execution.device}   jobs {manifest.execution.jobs}   "
+        f"time {time} ({origin_of_times(made)})"
     )
 
 

@@ -75,10 +75,7 @@ def key(
     info = KeyInfo(
         help=help,
         unit=unit,
-        gt=gt,
-        ge=ge,
-        lt=lt,
-        le=le,
+        **{"gt": gt, "ge": ge, "lt": lt, "le": le},
         choices=None if choices is None else tuple(choices),
         per_trial=per_trial,
         alias=tuple(alias),

@@ -16,6 +16,7 @@ from xfw.config.schema import schema_of
 from xfw.config.structure import flatten, unstructure
 from xfw.plan.blocks import Part, cpu_parts, device_parts
 from xfw.plan.device import total_memory
+from xfw.plan.history import History
 from xfw.plan.manifest import BlockPlan, Condition, Execution, Manifest, Member, Source
 from xfw.plan.shape import OnceOnly, Shape, estimated, measure
 from xfw.plan.stages import TRAIN
@@ -37,15 +38,20 @@ class Request:
     source: Source | None = None
     stages: tuple[str, ...] = ("train",)
     command: tuple[str, ...] = ()
+    history: History = attrs.field(factory=History)
 
 
 @attrs.frozen
 class Plan:
-    """A manifest, and for every block the parameters of one trial and the estimated time in seconds."""
+    """A manifest, and for every block the parameters of one trial and the estimated time in seconds.
+
+    ``measured`` holds the numbers of the blocks whose time rests on earlier runs.
+    """
 
     manifest: Manifest
     parameters: tuple[int, ...]
     seconds: tuple[float, ...]
+    measured: frozenset[int] = frozenset()
 
 
 def build(experiment: Experiment, resolved: Resolved, request: Request) -> Manifest:
@@ -62,6 +68,7 @@ def plan(experiment: Experiment, resolved: Resolved, request: Request) -> Plan:
     blocks: list[BlockPlan] = []
     parameters: list[int] = []
     seconds: list[float] = []
+    measured: list[int] = []
     for group in groups_of(experiment.config_class, resolved.configs):
         if not set(group).intersection(kept):
             continue
@@ -72,14 +79,16 @@ def plan(experiment: Experiment, resolved: Resolved, request: Request) -> Plan:
         places = [place for place, each in enumerate(members) if each.condition in kept and each.trial in trials]
         for part in parts_of(shape, len(members), places, request):
             expected = estimated(shape, part.width, execution)
+            before = request.history.seconds(shape, part.width, execution)
+            measured += [] if before is None else [len(blocks)]
+            seconds.append(expected.seconds if before is None else before)
             chosen = tuple(renumbered(members[place], kept) for place in part.places)
             blocks.append(BlockPlan(len(blocks), chosen, part.width, shape.strategy, expected.steps, expected.memory))
             parameters.append(shape.work.parameters)
-            seconds.append(expected.seconds)
     manifest = manifest_of(experiment, resolved, request, kept, tuple(blocks))
     if execution.strategy == "tune":
         manifest = tuned(manifest, experiment)
-    return Plan(manifest, tuple(parameters), tuple(seconds))
+    return Plan(manifest, tuple(parameters), tuple(seconds), frozenset(measured))
 
 
 def tuned(manifest: Manifest, experiment: Experiment) -> Manifest:

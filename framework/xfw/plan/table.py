@@ -13,7 +13,7 @@ from xfw.plan.manifest import BlockPlan, Condition
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["as_data", "as_table", "duration", "size", "total_seconds"]
+__all__ = ["as_data", "as_table", "duration", "origin_of_times", "size", "total_seconds"]
 
 
 def as_data(plan: Plan) -> dict[str, Any]:
@@ -46,6 +46,7 @@ def block_data(plan: Plan, block: BlockPlan) -> dict[str, Any]:
         "steps": block.steps,
         "memory": block.memory,
         "seconds": plan.seconds[block.index],
+        "measured": block.index in plan.measured,
     }
 
 
@@ -55,6 +56,14 @@ def total_seconds(plan: Plan) -> float:
     for seconds in plan.seconds:
         free[free.index(min(free))] += seconds
     return max(free)
+
+
+def origin_of_times(plan: Plan) -> str:
+    """Return where the times of the blocks come from, in words."""
+    count, measured = len(plan.seconds), len(plan.measured)
+    if not measured:
+        return "rough estimate"
+    return "from earlier runs" if measured == count else f"{measured} of {count} blocks from earlier runs, else rough"
 
 
 def as_table(plan: Plan) -> Table:
