@@ -126,7 +126,7 @@ def check(command: Shown) -> None:
     if program != "xfw":
         assert program in NOT_EXECUTED, f"no test executes '{shlex.join(command.words)}'"
         return
-    if needs_mnist(words) and not DATA_DIR:
+    if (needs_mnist(words) or "DIR" in words) and not DATA_DIR:
         return  # said by test_commands_that_need_mnist_find_it
     code, printed = executed(filled(tuple(words)))
     text = f"$ {shlex.join(command.words)}\n{printed}"
@@ -152,8 +152,11 @@ def installed_example(folder: Path) -> Path:
 
 @pytest.fixture
 def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the working directory of a page's commands, with the repository's named runs and no data sets."""
+    """Return the working directory of a page's commands: the repository's named runs, their lists, no data sets."""
     shutil.copy(REPOSITORY / "experiments.toml", tmp_path)
+    for name in set(re.findall(r'"@([^"]+)"', (tmp_path / "experiments.toml").read_text(encoding="utf-8"))):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(REPOSITORY / name, tmp_path / name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("XFW_DATA_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

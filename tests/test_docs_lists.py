@@ -381,6 +381,25 @@ def test_presets_and_metrics_of_psa() -> None:
     assert metrics == {metric.name for metric in experiment.hooks.metrics()}
 
 
+def test_analyzers_of_psa_and_their_options() -> None:
+    text = section(page("plugins/psa/README.md"), "Tables and figures")
+    documented: dict[str, set[str]] = {}
+    current = ""
+    for cells in rows(text):
+        current = CODE.findall(cells[0])[0] if CODE.findall(cells[0]) else current
+        documented.setdefault(current, set()).update(CODE.findall(cells[1]))
+    analyzers = {each.name: each for each in load_experiment("psa").hooks.analyze()}
+    assert list(documented) == list(analyzers)
+    for name, each in analyzers.items():
+        assert documented[name] == {field.name for field in attrs.fields(each.options)}, name
+
+
+def test_named_runs_of_psa() -> None:
+    names = first_names(section(page("plugins/psa/README.md"), "The whole study"))
+    known = set(named.load_named_runs(REPOSITORY, ["psa"]))
+    assert names | {"psa-modes", "psa-check", "psa-subset"} == {name for name in known if name.startswith("psa-")}
+
+
 def test_what_psa_stores(sealed: Mapping[str, RunDir]) -> None:
     text = section(page("plugins/psa/README.md"), "What a run stores")
     variables, arrays = (table.split("\n\n")[0] for table in re.split(r"^\| `/\w+/.*$", text, flags=re.MULTILINE)[1:])
