@@ -50,7 +50,7 @@ class Curve:
 
 def analyse(results: Results, options: Options, output: Output, metrics: Sequence[Metric]) -> None:
     """Write a figure, or several of twelve conditions each, and its numbers for every series metric."""
-    for metric in samples.chosen(samples.series(metrics), options.metric):
+    for metric in samples.chosen(samples.series(metrics), options.metric, results):
         curves = curves_of(results, metric, options)
         output.data(f"curves-{metric.name}", _table(results, metric, curves))
         parts = [curves[first : first + MOST] for first in range(0, len(curves), MOST)]

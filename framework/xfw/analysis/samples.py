@@ -9,7 +9,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from xfw.errors import WrongInput, did_you_mean
+from xfw.errors import UserError, WrongInput, did_you_mean
 from xfw.experiment import Metric
 
 if TYPE_CHECKING:
@@ -61,15 +61,27 @@ def series(metrics: Sequence[Metric]) -> list[Metric]:
     return [metric for metric in metrics if metric.series]
 
 
-def chosen(metrics: Sequence[Metric], names: Sequence[str] | None) -> list[Metric]:
-    """Return the metrics that were asked for, all by default; raises ``WrongInput`` for an unknown name."""
+def chosen(metrics: Sequence[Metric], names: Sequence[str] | None, results: Results | None = None) -> list[Metric]:
+    """Return the metrics that were asked for; by default all, of a run all that it has stored the records of.
+
+    Raises ``WrongInput`` for an unknown name.
+    """
     if not names:
-        return list(metrics)
+        return [metric for metric in metrics if results is None or stored(metric, results)]
     known = {metric.name: metric for metric in metrics}
     for name in names:
         if name not in known:
             raise WrongInput(f"$.metric: unknown metric '{name}'", hint=did_you_mean(name, known))
     return [known[name] for name in names]
+
+
+def stored(metric: Metric, results: Results) -> bool:
+    """Say whether a run has what a metric is computed from: not every stage or kind of model stores everything."""
+    try:
+        metric.compute(results)
+    except UserError:
+        return False
+    return True
 
 
 def generic_metrics(results: Results) -> list[Metric]:

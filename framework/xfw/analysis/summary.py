@@ -28,7 +28,7 @@ class Options:
 
 def analyse(results: Results, options: Options, output: Output, metrics: Sequence[Metric]) -> None:
     """Print and write the summary table."""
-    output.table("summary", table(results, samples.chosen(samples.scalar(metrics), options.metric), options))
+    output.table("summary", table(results, samples.chosen(samples.scalar(metrics), options.metric, results), options))
 
 
 def table(results: Results, metrics: Sequence[Metric], options: Options) -> Table:
