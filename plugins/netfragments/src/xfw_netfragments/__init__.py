@@ -1,16 +1,16 @@
 """Net fragments: lateral connections, learned without labels, that remove noise and fill gaps.
 
-Claim (P. J. Sager, J. M. Deriu, B. F. Grewe, T. Stadelmann, C. von der Malsburg, *The Cooperative Network Architecture*,
-2024-2025): a pattern is represented by a net, a set of active cells that support each other through lateral connections.
-Nets are put together from overlapping pieces, the net fragments, that a Hebbian rule learns from statistics alone. Activity
-that fits no fragment dies out within a few steps, and missing parts of a figure come back.
+Claim (P. J. Sager, J. M. Deriu, B. F. Grewe, T. Stadelmann, C. von der Malsburg, *The Cooperative Network
+Architecture*, 2024-2025): a pattern is represented by a net, a set of active cells that support each other through
+lateral connections. Nets are put together from overlapping pieces, the net fragments, that a Hebbian rule learns from
+statistics alone. Activity that fits no fragment dies out within a few steps, and missing parts of a figure come back.
 
-Two facts to keep in mind. Of the 60 straight test images 37 are training images, so the straight set measures robustness,
-not generalisation. And a network that is always silent removes every false feature: read ``noise_reduction`` beside
-``noise_reduction_silent``.
+Two facts to keep in mind. Of the 60 straight test images 37 are training images, so the straight set measures
+robustness, not generalisation. And a network that is always silent removes every false feature: read
+``noise_reduction`` beside ``noise_reduction_silent``.
 
-Reading order: ``config``, ``s1``, ``layer``, ``lateral`` (the rule), ``sparse`` (the same on a CPU), ``steps``, ``training``,
-``evaluation``.
+Reading order: ``config``, ``s1``, ``layer``, ``lateral`` (the rule), ``sparse`` (the same on a CPU), ``steps``,
+``training``, ``evaluation``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from xfw_netfragments.presets import PRESETS
 if TYPE_CHECKING:
     import numpy as np
     import torch
-    from xfw.data.sources import Sources
     from xfw.engine.batches import Resident
     from xfw.engine.block import Block
     from xfw.engine.rng import Rng
@@ -70,7 +69,7 @@ def stages(config: Config) -> Sequence[xfw.Stage]:
 
 
 @xfw.hookimpl
-def load_data(config: Config, sources: Sources) -> Mapping[str, xfw.Dataset]:
+def load_data(config: Config) -> Mapping[str, xfw.Dataset]:
     from xfw_netfragments.training import line_set
 
     return line_set(config)
@@ -105,10 +104,12 @@ def draw_order(config: Config, trial: int, generator: np.random.Generator, numbe
 @xfw.hookimpl
 def train_step(model: torch.nn.Module, batch: tuple[torch.Tensor, ...], rng: Rng, data: Mapping[str, Resident]) -> Any:
     from xfw_netfragments.autoencoder import Autoencoder, reconstruction
+    from xfw_netfragments.model import Fragments
     from xfw_netfragments.steps import step
 
     if isinstance(model, Autoencoder):
         return reconstruction(model, batch, data["lines"])
+    assert isinstance(model, Fragments)
     return step(model, batch, rng)
 
 
@@ -134,14 +135,14 @@ def on_end(block: Block) -> None:
 
 
 @xfw.hookimpl
-def run_cell(block: Block, stage: str, cell: int) -> None:
+def run_cell(block: Block, cell: int) -> None:
     from xfw_netfragments import evaluation
 
     evaluation.compute(block, cell)
 
 
 @xfw.hookimpl
-def describe_record(config: Config, trial: int, row: Mapping[str, Any], last: int) -> str:
+def describe_record(config: Config, trial: int, row: Mapping[str, Any]) -> str:
     from xfw_netfragments.quantities import epoch_line
 
     return epoch_line(config, trial, row)

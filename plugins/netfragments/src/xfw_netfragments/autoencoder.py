@@ -72,13 +72,13 @@ def reconstruction(model: Autoencoder, batch: tuple[torch.Tensor, ...], lines: R
     features_NFHW = lines.take(number_N)[0]
     drawn_N = (batch[1][:, None] == number_N).sum(0)
     error_N = ((model(features_NFHW) - features_NFHW) ** 2).mean((1, 2, 3))
-    return (error_N * drawn_N).sum() / batch[1].shape[0]
+    return torch.as_tensor((error_N * drawn_N).sum() / batch[1].shape[0])
 
 
 def output(model: Autoencoder, features_NFHW: torch.Tensor) -> torch.Tensor:
     """Return the output limited to [0, 1], without gradients."""
     with torch.no_grad():
-        return model(features_NFHW).clamp(0, 1)
+        return torch.as_tensor(model(features_NFHW)).clamp(0, 1)
 
 
 def errors(model: Autoencoder, features_NFHW: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -28,7 +28,7 @@ __all__ = ["store"]
 def store(block: Block, shown: Sequence[Sequence[tuple[Scene, Output]]]) -> None:
     """Keep the activity of every setting for the comparisons, and all time steps of it in the run."""
     config: Config = block.configs[0]
-    last = np.stack([np.stack([output.last_NX for _, output in own]) for own in shown])
+    last = np.stack([np.stack([output.last for _, output in own]) for own in shown])
     if config.evaluate.baseline is not None:
         last = _of_run(block, config.evaluate.baseline)
     block.values["baseline"] = torch.from_numpy(last).to(block.device)

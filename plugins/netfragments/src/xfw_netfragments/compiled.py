@@ -49,7 +49,7 @@ def settle(
     return Activity(*_settle(weight, *parts))
 
 
-def change(weight: Floats, seen: Seen, z_TFP: Truths, found: Winners, layer: Layer, learning: Learning) -> Change:
+def change(weight: Floats, seen: Seen, z_TFP: Truths, found: Winners, _layer: Layer, learning: Learning) -> Change:
     """Return what one image changes (spec 2.4)."""
     grid = found.grid
     index, delta = _deltas(

@@ -6,6 +6,7 @@ Axes: C channel, I input channel, K side of the neighbourhood.
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from xfw_netfragments.layer import FEATURES, Layer
 
-__all__ = ["dense", "digest", "fitting", "implied", "read_file", "sparse", "write_file"]
+__all__ = ["dense", "digest", "file_content", "fitting", "implied", "read_file", "sparse"]
 
 Weights = NDArray[np.float32]
 NAMES = ("co", "ci", "dy", "dx", "value", "shape")
@@ -53,11 +54,13 @@ def read_file(path: Path) -> Weights:
         raise xfw.WrongInput(f"weights: cannot read {path}: {error}", hint="expected a file of numpy.savez") from error
 
 
-def write_file(path: Path, weight: Weights) -> None:
-    """Write weights in the layout of the published ones."""
+def file_content(weight: Weights) -> bytes:
+    """Return weights as the content of a file in the layout of the published ones."""
     index, value = sparse(weight)
-    places = {name: index[:, axis].astype(np.int16) for axis, name in enumerate(NAMES[:4])}
-    np.savez_compressed(path, **places, value=value, shape=np.array(weight.shape, np.int64))
+    places: dict[str, Any] = {name: index[:, axis].astype(np.int16) for axis, name in enumerate(NAMES[:4])}
+    file = io.BytesIO()
+    np.savez_compressed(file, **places, value=value, shape=np.array(weight.shape, np.int64))
+    return file.getvalue()
 
 
 def fitting(weight: Weights, layer: Layer, origin: str) -> Weights:

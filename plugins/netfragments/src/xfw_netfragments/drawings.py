@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from xfw_netfragments.rasters import sign
 
-__all__ = ["DIGIT_ORDER", "DIGITS", "OBJECTS", "digits", "objects"]
+__all__ = ["DIGITS", "DIGIT_ORDER", "OBJECTS", "digits", "objects"]
 
 SIZE = 64
 DIGIT_SCALE = 2

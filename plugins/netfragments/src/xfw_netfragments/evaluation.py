@@ -46,7 +46,7 @@ class Output:
     strength: Floats
 
     @property
-    def last_NX(self) -> Truths:
+    def last(self) -> Truths:
         """Return the activity of the last time step."""
         return self.z[:, -1].reshape(len(self.z), -1)
 
@@ -73,7 +73,7 @@ def compute(block: Block, cell: int) -> None:
     shown = [_show(block, lane, corruption) for lane in range(block.size)]
     for place, slot in enumerate(slots(config)):
         rows = [
-            measure(own[place].output.last_NX, block.values["baseline"][lane, place].cpu().numpy(), own[place].corrupted)
+            measure(own[place].output.last, block.values["baseline"][lane, place].cpu().numpy(), own[place].corrupted)
             for lane, own in enumerate(shown)
         ]
         _record(block, first + place, corruption, slot, rows)
@@ -190,9 +190,7 @@ def _output(z_TNFP: torch.Tensor, strength_TNFP: torch.Tensor) -> Output:
 # --- records -------------------------------------------------------------------------------------------------
 
 
-def _record(
-    block: Block, point: int, corruption: Corruption, slot: Slot, rows: Sequence[dict[str, float]]
-) -> None:
+def _record(block: Block, point: int, corruption: Corruption, slot: Slot, rows: Sequence[dict[str, float]]) -> None:
     config: Config = block.configs[0]
     setting = settings(config)[slot.setting]
     theta = schedules.theta_of(setting.theta) if setting.theta else None
@@ -212,8 +210,9 @@ def _record(
         "samples": len(block.values["baseline"][0, 0]),
         "repeat": slot.repeat,
     }
+    texts = {"activation": [setting.theta] * block.size, "image_set": [config.evaluate.images] * block.size}
     values = {name: np.array([row[name] for row in rows]) for name in rows[0]}
-    block.record("evaluation", **{name: np.full(block.size, value) for name, value in fixed.items()}, **values)
+    block.record("evaluation", **{name: np.full(block.size, value) for name, value in fixed.items()}, **texts, **values)
 
 
 def _store(block: Block, point: int, shown: Sequence[Shown]) -> None:

@@ -81,4 +81,5 @@ def _older(
 
 def merge(values_NCP: torch.Tensor, layer: Layer) -> torch.Tensor:
     """Return the maximum over the alternatives, (…, F, P)."""
-    return values_NCP.unflatten(-2, (FEATURES, layer.alternatives)).amax(-2)
+    shape = (*values_NCP.shape[:-2], FEATURES, layer.alternatives, values_NCP.shape[-1])
+    return values_NCP.reshape(shape).amax(-2)

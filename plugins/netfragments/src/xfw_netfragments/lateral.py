@@ -180,4 +180,5 @@ def presented(capped_NIHW: torch.Tensor, layer: Layer) -> torch.Tensor:
 
 def unit_norm(weight: torch.Tensor) -> torch.Tensor:
     """Return the weights of one-cell features divided by a fifth of their norm, cell by cell (spec 2.5)."""
-    return weight / (EPSILON + 0.2 * weight.flatten(1).norm(dim=1))[:, None, None, None]
+    norm_C = torch.linalg.vector_norm(weight.flatten(1), dim=1)
+    return torch.as_tensor(weight / (EPSILON + 0.2 * norm_C)[:, None, None, None])

@@ -9,7 +9,7 @@ from xfw_netfragments.config import Config
 from xfw_netfragments.layer import Dynamics
 from xfw_netfragments.presets import GRID
 
-__all__ = ["Corruption", "Setting", "cells", "corruptions", "Slot", "sample_count", "settings", "slots"]
+__all__ = ["Corruption", "Setting", "Slot", "cells", "corruptions", "sample_count", "settings", "slots"]
 
 FIXED_SETS = {"digits": 10, "objects": 18}
 

@@ -19,7 +19,7 @@ GRID: Mapping[str, Any] = {
 }
 """The 252 points of the published evaluation (spec 5.3)."""
 
-POINTS = {"evaluate.theta": ("0.5",), "evaluate.noise": (0.1, 0.2), "evaluate.line_interrupt": (2, 4, 6)}
+POINTS = {"evaluate.theta": ("0.5",), "evaluate.noise": (0.0, 0.1, 0.2), "evaluate.line_interrupt": (2, 4, 6)}
 FROM_1, FROM_1_2 = (1.0, 1.2, 1.4, 1.6, 1.8, 2.0), (1.2, 1.4, 1.6, 1.8, 2.0, 2.2)
 
 

@@ -94,6 +94,8 @@ EVALUATION = Stream(
         Variable("point", "int64", "number of the point"),
         Variable("theta", "float64", "threshold of firing; NaN: Bernoulli cells, or the autoencoder"),
         Variable("bernoulli", "bool", "cells fire at random"),
+        Variable("activation", "text", "threshold of firing as given, or bernoulli"),
+        Variable("image_set", "text", "image set"),
         Variable("gamma_start", "float64", "power factor of the first time step; NaN: none"),
         Variable("gamma_step", "float64", "growth of the power factor in a step; NaN: not linear"),
         Variable("setting", "int64", "number of the threshold and schedule: index of its baseline"),
@@ -154,8 +156,6 @@ def epoch_line(config: Config, trial: int, row: Mapping[str, Any]) -> str:
 
 def _last(variable: str) -> Callable[[Results], np.ndarray]:
     def compute(results: Results) -> np.ndarray:
-        if "epoch" not in results.streams() or variable not in results.variables("epoch"):
-            return np.full(len(results.trial), np.nan)
         values = np.asarray(results.values("epoch", variable), np.float64)
         last = results.count("epoch") - 1
         return np.where(last >= 0, values[np.arange(len(values)), np.maximum(last, 0)], np.nan)
@@ -165,8 +165,6 @@ def _last(variable: str) -> Callable[[Results], np.ndarray]:
 
 def _series(stream: str, variable: str) -> Callable[[Results], np.ndarray]:
     def compute(results: Results) -> np.ndarray:
-        if stream not in results.streams() or variable not in results.variables(stream):
-            return np.full((len(results.trial), 0), np.nan)
         values = np.asarray(results.values(stream, variable), np.float64)
         rows = np.arange(values.shape[1])[None, :]
         return np.where(rows < results.count(stream)[:, None], values, np.nan)
@@ -176,7 +174,7 @@ def _series(stream: str, variable: str) -> Callable[[Results], np.ndarray]:
 
 def _lowest_error(results: Results) -> np.ndarray:
     found = _series("epoch", "validation_mse")(results)
-    return np.nanmin(found, axis=1) if found.shape[1] else np.full(len(found), np.nan)
+    return np.fmin.reduce(found, axis=1)
 
 
 METRICS = (

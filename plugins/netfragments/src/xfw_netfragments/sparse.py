@@ -8,6 +8,7 @@ A *padded* position counts in an image with a frame as wide as the reach of the 
 from __future__ import annotations
 
 from functools import cached_property, lru_cache
+from typing import Any
 
 import attrs
 import numpy as np
@@ -42,7 +43,7 @@ class Grid:
         return self.padded[0] * self.padded[1]
 
     @property
-    def steps_K(self) -> Indices:
+    def ahead(self) -> Indices:
         """Return, from an input's position to the padded positions of the cells that see it at each place."""
         side = 2 * self.locality + 1
         back = np.arange(side)[::-1]
@@ -60,9 +61,9 @@ class Grid:
 
     def crop(self, padded_FP: Doubles) -> Doubles:
         """Return padded values without the frame, (F, P)."""
-        return self._inner(padded_FP.reshape(-1, *self.padded)).reshape(len(padded_FP), -1)
+        return np.asarray(self._inner(padded_FP.reshape(-1, *self.padded)).reshape(len(padded_FP), -1))
 
-    def _inner(self, framed: NDArray[np.generic]) -> NDArray[np.generic]:
+    def _inner(self, framed: NDArray[Any]) -> NDArray[Any]:
         reach = self.locality
         return framed[:, reach : reach + self.height, reach : reach + self.width]
 
@@ -160,13 +161,14 @@ def _spread(
     grid: Grid,
 ) -> Doubles:
     """Return the support that active inputs give to the winners around them, on padded positions."""
-    target_nK = grid.origin(position_n)[:, None] + grid.steps_K
+    target_nK = grid.origin(position_n)[:, None] + grid.ahead
     place_nK = (input_n * layer.area)[:, None] + np.arange(layer.area)
-    given = weight.reshape(-1).take(base_FP.take(target_nK, axis=1) + place_nK)
+    given: NDArray[Any] = weight.reshape(-1).take(base_FP.take(target_nK, axis=1) + place_nK)
     if sign_n is not None:
         given = given * sign_n[:, None]
     into = target_nK + (np.arange(FEATURES) * grid.cells)[:, None, None]
-    return np.bincount(into.reshape(-1), given.reshape(-1), FEATURES * grid.cells).reshape(FEATURES, -1)
+    summed = np.bincount(into.reshape(-1), given.reshape(-1), FEATURES * grid.cells)
+    return np.asarray(summed, np.float64).reshape(FEATURES, -1)
 
 
 def settle(
@@ -205,15 +207,15 @@ def normalise(support_FP: Floats, limit: float, clipped: bool) -> Floats:
     # Losing alternatives count as 0, so with more than one of them the maximum is not negative.
     largest_F1 = np.maximum(attenuated.max(1, keepdims=True), np.float32(0))
     strength = attenuated / (np.float32(EPSILON) + largest_F1)
-    return np.clip(strength, 0, 1) if clipped else strength
+    return np.asarray(np.clip(strength, 0, 1) if clipped else strength, np.float32)
 
 
 def fire(strength_FP: Floats, dynamics: Dynamics, step: int, uniform_TFP: Floats | None) -> Truths:
     """Return which winners fire in a time step (spec 2.3, step 7)."""
     if dynamics.theta is not None:
-        return strength_FP >= dynamics.cuts[step]
+        return np.asarray(strength_FP >= dynamics.cuts[step])
     assert uniform_TFP is not None
-    return uniform_TFP[step] < strength_FP ** np.float32(dynamics.power[step])
+    return np.asarray(uniform_TFP[step] < strength_FP ** np.float32(dynamics.power[step]))
 
 
 def change(weight: Floats, seen: Seen, z_TFP: Truths, found: Winners, layer: Layer, learning: Learning) -> Change:
@@ -262,7 +264,7 @@ def _coincidences(
     index, inverse = np.unique(pair, return_inverse=True)
     # 2 min(X, 1) + [X > 0] where disagreement counts, else min(X, 1) alone.
     counted_i = 2.0 * value_i + 1.0 if learning.negative_correlation else value_i
-    return index, np.bincount(inverse, counted_i[source], len(index))
+    return index, np.asarray(np.bincount(inverse, counted_i[source], len(index)), np.float64)
 
 
 def _presented(channel_i: Indices, position_i: Indices, value_i: Doubles, layer: Layer, grid: Grid) -> Doubles:

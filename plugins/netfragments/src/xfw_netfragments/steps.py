@@ -1,7 +1,7 @@
 """Show one image (or a batch, with one cell a feature) to S2 and learn from it (spec 2.3, 2.4).
 
-On a CPU the cost of a step is that of its active cells, and a step that is known already is not computed again; elsewhere
-the step is a fixed sequence of dense operations. Axes: N image, F feature, P position, H row, W column.
+On a CPU the cost of a step is that of its active cells, and a step that is known already is not computed again;
+elsewhere the step is a fixed sequence of dense operations. Axes: N image, F feature, P position, H row, W column.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from xfw_netfragments import full, lateral, sparse, supports
+from xfw_netfragments.feedback import WithFeedback
 from xfw_netfragments.layer import FEATURES, Dynamics
 from xfw_netfragments.model import Fragments, host_kernel, host_weight
 
@@ -132,7 +133,7 @@ def _dense_step(model: Fragments, features_NFHW: torch.Tensor, rng: Rng) -> Metr
     draws = None if uniform is None else uniform.__getitem__
     names, values = list(supports.SUMS), []
     if config.general or config.store.full_statistics:
-        feedback = model.feedback(rng) if config.s3.enabled else None
+        feedback = model.feedback(rng) if isinstance(model, WithFeedback) else None
         older = config.s2.variant == "2023"
         everything = full.settle_all(
             model.weight, features_NFHW, winners, layer, dynamics, draws, older=older, feedback=feedback
@@ -150,6 +151,6 @@ def _dense_step(model: Fragments, features_NFHW: torch.Tensor, rng: Rng) -> Metr
     changed = lateral.change(model.weight, features_NFHW, active_NCP, layer, config.learning)
     differs = (changed != model.weight).any()
     model.weight.copy_(changed)
-    if config.s3.enabled:
+    if isinstance(model, WithFeedback):
         model.learn(active_NCP, rng)
     return {**{n: v.double() / count for n, v in zip(names, values, strict=True)}, "changed": differs.double()}

@@ -1,14 +1,14 @@
 """Gather the statistics of support over forward steps (spec 4.3): sums over steps, divided at the end.
 
-One *sum* is a list in the order of ``SUMS``: over the steps with active cells their mean, deviation, minimum and maximum,
-the number of these steps, the number of those with two cells or more, and so on. Axes: T time step, C channel, F
-feature, P position, X all cells of one step.
+One *sum* is a list in the order of ``SUMS``: over the steps with active cells their mean, deviation, minimum and
+maximum, the number of these steps, the number of those with two cells or more, and so on. Axes: T time step, C channel,
+F feature, P position, X all cells of one step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,9 +99,9 @@ def inactive(z_TNCP: torch.Tensor, support_TNCP: torch.Tensor) -> list[torch.Ten
     return _kinds(support_TNCP.flatten(0, 1).flatten(1), z_TNCP.flatten(0, 1).flatten(1) == 0)
 
 
-def averages(total: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    """Return the recorded quantities from sums by group (``active`` in the order of SUMS, ``inactive``); NaN if none."""
-    found: dict[str, float] = {}
+def averages(total: Mapping[str, Sequence[float] | NDArray[np.float64]]) -> dict[str, float]:
+    """Return the recorded quantities from the sums of ``active`` and ``inactive`` cells; NaN where there were none."""
+    found: dict[str, Any] = {}
     for group, values in total.items():
         steps, pairs = values[4], values[5]
         for place, kind in enumerate(KINDS[:4]):

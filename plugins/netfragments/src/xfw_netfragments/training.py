@@ -67,10 +67,15 @@ def start(block: Block, source: Sequence[TrialSource] | None) -> None:
         )
     if block.done_epochs >= config.train.epochs > 0:
         block.warn(
-            f"nothing to train: the weights have {block.done_epochs} epochs behind them, train.epochs={config.train.epochs}"
+            f"nothing to train: the weights have {block.done_epochs} epochs behind them, "
+            f"train.epochs={config.train.epochs}"
         )
     if block.done_epochs == 0:
         _record(block, 0, None)
+        if config.plot.live and not config.plot.last_only:
+            from xfw_netfragments import live
+
+            live.draw(block, 0)
 
 
 def _load_source(block: Block, source: Sequence[TrialSource]) -> int:
