@@ -38,15 +38,17 @@ class Estimate:
 
 @attrs.frozen
 class _Rates:
-    """Products per second, bytes per second, and seconds per small operation, of one process."""
+    """Products per second, bytes per second, seconds per small operation and per map and trial, of one process."""
 
     products: float
     bytes: float
     operation: float
+    lane: float
 
 
-CPU = _Rates(products=3e10, bytes=1e10, operation=2.5e-5)
-CUDA = _Rates(products=2.0e13, bytes=2.2e12, operation=3e-6)
+CPU = _Rates(products=3e10, bytes=1e10, operation=2.5e-5, lane=0.0)
+CUDA = _Rates(products=2.0e13, bytes=2.2e12, operation=3e-6, lane=1.5e-7)
+"""An H100. From 64 trials of 18*18 on, a further one costs 6.7 us a step in 38 maps (docs/performance.md)."""
 
 OPERATIONS_PER_MAP = 9
 """Forward, backward and update of one map with its activation, in kernels of a captured step."""
@@ -82,5 +84,5 @@ def estimate(
     memory = int(width * (2.0 * state + 2 * rows * work.outputs * itemsize)) + 200 * 2**20
     arithmetic = width * (3 * examples + evaluated) * work.products / rates.products
     traffic = steps * width * (8 * work.parameters + 4 * batch * work.outputs) * itemsize / rates.bytes
-    launches = steps * work.maps * OPERATIONS_PER_MAP * rates.operation
+    launches = steps * work.maps * (OPERATIONS_PER_MAP * rates.operation + width * rates.lane)
     return Estimate(steps, memory, max(arithmetic, traffic) + launches)

@@ -39,7 +39,7 @@ CONTROLS = ("none", "decay", "dropout")
 PUBLISHED_Z = 11.02
 """Share of the most frequent class of MNIST's validation images, for results that do not say theirs."""
 
-UNDECISIVE = ("keep_weights", "num_workers", "hidden_layers", "resume_undamaged")
+UNDECISIVE = ("keep_weights", "num_workers", "hidden_layers")
 """Keys that may differ between conditions whose trials belong to one cell."""
 
 _NO_VALUES: NDArray[np.float64] = np.empty(0)
