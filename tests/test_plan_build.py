@@ -11,6 +11,7 @@ import pytest
 import torch
 import xfw
 from xfw.config.resolve import condition_configs, resolve
+from xfw.data.sources import Sources
 from xfw.plan.build import Plan, Request, build, groups_of, plan
 from xfw.plan.manifest import Condition, Execution, Manifest, Member
 from xfw.plan.source import source_condition, stored_configs
@@ -254,3 +255,17 @@ def test_stored_configurations_are_whole() -> None:
 
 def test_members_are_plain_values() -> None:
     assert planned().manifest.members() == [Member(0, 0, f"{trial_key(5, 0, {}):016x}")]
+
+
+def test_data_are_cut_once_for_all_shapes() -> None:
+    made: list[str] = []
+
+    def cut() -> dict[str, xfw.Dataset]:
+        made.append("cut")
+        return dict(load_data(Config()))
+
+    experiment = demo(load_data=lambda config, sources: sources.derived("sets", cut))
+    assert len(planned("width=4,5,6", experiment=experiment, execution=execution(jobs=1)).manifest.blocks) == 3
+    assert made == ["cut"]
+    assert Sources().derived("sets", cut).keys() == Sources().derived("sets", cut).keys()
+    assert made == ["cut"] * 3

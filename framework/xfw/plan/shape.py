@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OnceOnly", "Shape", "estimated", "measure"]
 
+T = TypeVar("T")
 ITEM_SIZES = {"float32": 4, "float64": 8}
 
 
@@ -37,6 +38,7 @@ class OnceOnly(Sources):
     def __init__(self, data_dir: str | None) -> None:
         super().__init__(data_dir)
         self._read: dict[str, ImageData] = {}
+        self._derived: dict[str, Any] = {}
 
     def load(self, name: str, **options: Any) -> ImageData:
         """Return a data set, as read before where that happened."""
@@ -44,6 +46,13 @@ class OnceOnly(Sources):
         if wanted not in self._read:
             self._read[wanted] = super().load(name, **options)
         return self._read[wanted]
+
+    def derived(self, name: str, make: Callable[[], T]) -> T:
+        """Return what ``make`` returned when this name was first asked for."""
+        if name not in self._derived:
+            self._derived[name] = make()
+        found: T = self._derived[name]
+        return found
 
 
 def measure(experiment: Experiment, config: Any, execution: Execution, sources: Sources) -> Shape:

@@ -34,8 +34,8 @@ SIZES = {"mnist": Sizes(50_000, 10_000, 10_000), "digits": Sizes(1_197, 300, 300
 def load(config: Config, sources: Sources) -> dict[str, Dataset]:
     """Return the data sets ``train``, ``validation`` and ``test`` as flattened bytes with labels."""
     if config.data == "digits":
-        return _split_digits(sources.load("digits", size=28, scale="repeat"))
-    return _split_mnist(sources.load("mnist"))
+        return sources.derived("digits", lambda: _split_digits(sources.load("digits", size=28, scale="repeat")))
+    return sources.derived("mnist", lambda: _split_mnist(sources.load("mnist")))
 
 
 def permutation(count: int) -> torch.Tensor:
