@@ -128,16 +128,16 @@ def from_results(results: Results) -> Study:
         if len(rows):
             region = np.ix_(rows, np.arange(config.iterations_per_task * config.tasks), np.arange(config.tasks))
             trials = tuple(int(results.trial[row]) for row in rows)
-            label = _label(config, configs, results.conditions[index])
+            label = _label(config, configs, results.axes)
             samples.append(Sample(config.number, label, parameters_of(config), trials, correct[region], tested[region]))
     return Study(results.run, tuple(samples), tuple(_notes(configs, results.status)))
 
 
-def _label(config: Config, configs: Sequence[Config], values: dict[str, object]) -> str:
+def _label(config: Config, configs: Sequence[Config], axes: Sequence[str]) -> str:
     """Return the number of a condition, and the swept values that tell it from others of that number."""
     same = [each for each in configs if each.number == config.number]
-    differing = [name for name in values if "." not in name and len({getattr(each, name, None) for each in same}) > 1]
-    return ", ".join([f"{config.number:02}", *(f"{name}={values[name]}" for name in differing)])
+    differing = [name for name in axes if len({getattr(each, name) for each in same}) > 1]
+    return ", ".join([f"{config.number:02}", *(f"{name}={getattr(config, name)}" for name in differing)])
 
 
 def _notes(configs: Sequence[Config], statuses: Sequence[str]) -> list[str]:

@@ -168,7 +168,7 @@ def draw(plot: Plot, samples: Mapping[int, Sample], output: Output) -> Figure:
     for place, switch in enumerate(parameters.switches[:-1]):
         label = "Task switch" if place == 0 else None
         axes.axvline(switch, color="black", alpha=0.25, linewidth=3, linestyle=":", zorder=0, label=label)
-    low = _low(plot.low, parameters, lines.values())
+    low = _low(plot.low, parameters, lines, room=15.0)
     axes.set_ylim(low, HIGH)
     axes.set_xticks([0, *parameters.switches])
     axes.margins(x=0.02)
@@ -177,7 +177,7 @@ def draw(plot: Plot, samples: Mapping[int, Sample], output: Output) -> Figure:
     corner: Any = plot.legend
     axes.legend(loc=corner)
     if plot.zoom:
-        _zoom(axes, plot, lines, parameters, _low(ZOOM_LOW, parameters, lines.values()), output)
+        _zoom(axes, plot, lines, parameters, _low(ZOOM_LOW, parameters, lines), output)
     return figure
 
 
@@ -192,13 +192,18 @@ def _draw_curves(
             axes.fill_between(line.x_X, low, high, color=curve.colour, alpha=0.25, linewidth=0)
 
 
-def _low(fixed: float, parameters: Parameters, lines: Any) -> float:
-    """Return the lower end of an axis: the published one, or for other data one below every dip after a switch."""
+def _low(fixed: float, parameters: Parameters, lines: Mapping[Curve, Line], room: float = 0.0) -> float:
+    """Return the lower end of an axis: the published one, or for other data one below every dip of an old task.
+
+    ``room`` is kept free below the curves, for the legend.
+    """
     if parameters.train_images == IMAGES:
         return fixed
-    after = [line.mean_X[line.x_X >= parameters.iterations] for line in lines]
-    lowest = min((float(part.min()) for part in after if len(part)), default=fixed)
-    return min(fixed, 5.0 * math.floor(lowest / 5.0))
+    lowest = fixed
+    for curve, line in lines.items():
+        dips = line.x_X >= parameters.iterations * max(1, curve.task)
+        lowest = min([lowest, *(line.mean_X - np.nan_to_num(line.sd_X))[dips].tolist()])
+    return 5.0 * math.floor(lowest / 5.0) - room
 
 
 def _zoom(
@@ -212,7 +217,7 @@ def _zoom(
     for left, switch in zip(INSET_LEFT, switches, strict=False):
         inset = axes.inset_axes((left, INSET_BOTTOM, INSET_WIDTH, INSET_HEIGHT))
         _draw_curves(inset, plot, lines)
-        window = (switch - BEFORE, switch + min(AFTER, parameters.iterations))
+        window = (switch - BEFORE, switch + min(AFTER, 3 * parameters.iterations // 5))
         inset.set_xlim(*window)
         inset.set_ylim(low, HIGH)
         inset.set_xticks(window)
