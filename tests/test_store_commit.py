@@ -254,3 +254,22 @@ def test_any_arrays_come_back(tmp_path_factory, state):
         np.testing.assert_array_equal(found[name], values)
         assert found[name].dtype == values.dtype
         assert found[name].shape == values.shape
+
+
+def test_first_commit_of_a_large_block_waits_for_fifty_of_its_expected_duration(tmp_path):
+    now = [0.0]
+    committer = Committer(tmp_path, clock=lambda: now[0])
+    committer.expect(10**9)  # two seconds at the assumed rate
+    now[0] = 99.0
+    assert not committer.due()
+    now[0] = 100.0
+    assert committer.due()
+
+
+def test_a_measured_duration_counts_more_than_an_expected_one(tmp_path):
+    now = [0.0]
+    committer = Committer(tmp_path, clock=lambda: now[0])
+    committer.expect(10**12)
+    committer.commit(rows(0, 1))
+    now[0] = 11.0
+    assert committer.due()

@@ -164,6 +164,13 @@ class Session:
             tensors |= {f"epoch/{name}": value for name, value in self.trainer.meters().items()}
         return {name: value.detach().cpu().numpy() for name, value in tensors.items()}
 
+    def _nbytes(self) -> int:
+        """Return the size of the tensors that a commit writes."""
+        network, block = self.trainer.network, self.block
+        optimizer = self.trainer.optimizer.state if self.trainer.optimizer is not None else {}
+        held = [network.arena_TP, *network.buffers.values(), *block.snapshots.values(), *block.values.values()]
+        return sum(tensor.numel() * tensor.element_size() for tensor in [*held, *optimizer.values()])
+
     def _commit(self, *, final: bool = False, status: Sequence[str] | None = None) -> None:
         self._store_steps(self.position["step"])
         self._read_back()
@@ -190,6 +197,7 @@ class Session:
 
     def run(self) -> list[str]:
         """Go through the stages from the current position to the end."""
+        self.committer.expect(self._nbytes())
         self._count_steps()
         for number in range(self.position["stage"], len(self.stages)):
             stage = self.stages[number]

@@ -21,6 +21,9 @@ SHORTEST = 10.0
 SHARE = 50.0
 """Time between two commits, in durations of the last one: commits cost under 2 % of the time."""
 
+BYTES_PER_SECOND = 5e8
+"""What a commit is taken to write until one has been measured: copied from the device, written, synced."""
+
 
 @attrs.frozen(eq=False)
 class Commit:
@@ -61,6 +64,10 @@ class Committer:
         self._began = self._last = clock()
         self._duration = 0.0
         segments.recover(block_dir, self._segments)
+
+    def expect(self, nbytes: int) -> None:
+        """Take note of how much a commit writes, so that the first one of a large block does not come too early."""
+        self._duration = self._duration or nbytes / BYTES_PER_SECOND
 
     def due(self) -> bool:
         """Say whether enough time has passed since the last commit."""
