@@ -70,7 +70,7 @@ def test_depth_one_hundred_and_fifteen_needs_residual_connections(run: Run, pres
 
 
 def test_first_loops_of_the_residual_networks_lie_in_the_published_bands(run: Run) -> None:
-    report = trained(run, "resmlp", "hidden", 2, 1, ["4*119", "1*1024"])
+    report = trained(run, "resmlp", "hidden", 6, 1, ["4*119", "1*1024"])
     assert judged(report, "first loop") == dict.fromkeys(
         ("4*119 residual: first loop", "1*1024 residual: first loop"), REPRODUCED
     )

@@ -199,6 +199,6 @@ def test_orderings_need_ten_trials(stored: Stored) -> None:
 
 
 def test_the_first_loop_of_a_longer_run_counts_too(stored: Stored) -> None:
-    curves = {("4*119", "hidden"): np.linspace(90.0, 97.0, 7)[None].repeat(2, 0)}
+    curves = {("4*119", "hidden"): np.linspace(90.0, 97.0, 7)[None].repeat(5, 0)}
     report = judged(stored(curves, "resmlp"))
     assert verdicts(report, "first loop") == {REPRODUCED: 1, NO_DATA: 1}

@@ -22,20 +22,31 @@ if TYPE_CHECKING:
 __all__ = ["ANALYZER", "FIGURES", "Options", "run"]
 
 
+Drawing = Callable[[Study, Sequence[Shape], "Options"], "tuple[Figure, Table]"]
+
+FIGURES: Mapping[str, Drawing] = {
+    "Baseline_Performance": lambda study, shapes, _: heat_scales.baseline_performance(study, shapes),
+    "Ablation_Effects": lambda study, shapes, options: heat_categories.ablation_effects(
+        study, shapes, options.effect_mode, options.test
+    ),
+    "Instability": lambda study, shapes, _: heat_scales.instability(study, shapes),
+    "Winning_Strategy": lambda study, shapes, options: heat_categories.winning_strategy(
+        study, shapes, options.winner_by
+    ),
+    "Parameter_Matching": lambda study, shapes, options: heat_scales.parameter_matching(
+        study, shapes, options.param_formula, configurations.asymmetric(options.asymmetric_file)
+    ),
+    "Regimes": lambda study, shapes, options: heat_categories.regime_map(study, shapes, options.rules),
+}
+
+
 @attrs.frozen
 class Options:
     """Which figures, from which results, and how they are judged."""
 
     figure: tuple[str, ...] | None = xfw.key(
         None,
-        choices=(
-            "Baseline_Performance",
-            "Ablation_Effects",
-            "Instability",
-            "Winning_Strategy",
-            "Parameter_Matching",
-            "Regimes",
-        ),
+        choices=tuple(FIGURES),
         help="figures to draw; default: all six",
     )
     config_file: str | None = xfw.key(None, help="list of networks, one DEPTH*WIDTH a line; default: the study's 98")
@@ -61,24 +72,6 @@ class Options:
         help="Parameter_Matching: parameters of the network that is built, or of the plain one, as published",
     )
     rules: str = xfw.key("final", choices=regimes.RULE_SETS, help="Regimes: the rules of the classification")
-
-
-Drawing = Callable[[Study, Sequence[Shape], Options], "tuple[Figure, Table]"]
-
-FIGURES: Mapping[str, Drawing] = {
-    "Baseline_Performance": lambda study, shapes, _: heat_scales.baseline_performance(study, shapes),
-    "Ablation_Effects": lambda study, shapes, options: heat_categories.ablation_effects(
-        study, shapes, options.effect_mode, options.test
-    ),
-    "Instability": lambda study, shapes, _: heat_scales.instability(study, shapes),
-    "Winning_Strategy": lambda study, shapes, options: heat_categories.winning_strategy(
-        study, shapes, options.winner_by
-    ),
-    "Parameter_Matching": lambda study, shapes, options: heat_scales.parameter_matching(
-        study, shapes, options.param_formula, configurations.asymmetric(options.asymmetric_file)
-    ),
-    "Regimes": lambda study, shapes, options: heat_categories.regime_map(study, shapes, options.rules),
-}
 
 
 def run(results: Results | None, options: Options, output: Output) -> None:
