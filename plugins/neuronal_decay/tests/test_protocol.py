@@ -337,3 +337,8 @@ def test_the_log_has_sizes_parameters_tasks_and_a_line_every_so_often(train: Tra
     lines = [line for line in log.splitlines() if line.startswith("experiment 4 trial ")]
     assert [line.split(":")[0].split()[-1] for line in lines] == [str(each) for each in (0, 0, 5, 5, 10, 10)] * 3
     assert all(len(line.split("loss ")[1].split(",")[0].split(".")[1]) == 6 for line in lines)
+
+
+def test_the_log_says_where_an_iteration_was_not_tested(train: Train) -> None:
+    log = train("eval_every=11", "log_every=5").log
+    assert "\n".join(log).count("task 1 not tested") == 2 * 2 * TASKS

@@ -66,9 +66,9 @@ def iteration_line(config: Config, trial: int, row: Mapping[str, Any]) -> str:
     if place % config.log_every:
         return ""
     correct, tested = int(row["correct"][0]), int(row["tested"][0])
+    accuracy = f"{100.0 * correct / tested:.2f} %" if tested > 0 else "not tested"
     return (
-        f"experiment {config.number} trial {trial} iteration {place}: "
-        f"loss {float(row['loss']):.6f}, task 1 {100.0 * correct / tested:.2f} %"
+        f"experiment {config.number} trial {trial} iteration {place}: loss {float(row['loss']):.6f}, task 1 {accuracy}"
     )
 
 
