@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from xfw.errors import Problem
     from xfw.experiment import Analyzer, Dataset, Epoch, Metric, Optimizer, Preset, Records, Stage
     from xfw.store.results import TrialSource
+    from xfw.tracking.protocol import Tracker
 
 API = 1
 """The hook interface this version of xfw speaks; a plugin states the one it was written for as ``api``."""
@@ -202,3 +203,11 @@ def metrics() -> Sequence[Metric]:
 @hookspec(firstresult=True)
 def analyze() -> Sequence[Analyzer]:
     """Return the experiment's own tables and figures. Kind: one, default none."""
+
+
+# --- services: called in the process that supervises a run -----------------------------------------------
+
+
+@hookspec
+def trackers() -> Sequence[type[Tracker]]:
+    """Return what ``--track NAME`` can send a run to. Kind: all; must import no service's package."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from xfw.cli.tracking import chosen_trackers, track_option
 from xfw.errors import Problem, WrongInput
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from xfw.experiment import Analyzer
     from xfw.plugins.registry import Experiment
     from xfw.store.results import Results
+    from xfw.tracking.session import Chosen
 
 __all__ = ["analyze", "compare"]
 
@@ -40,6 +43,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the ta
 @set_option
 @output_option
 @format_option
+@track_option
 @json_option
 @results_dir_option
 def analyze(
@@ -48,6 +52,7 @@ def analyze(
     assignments: tuple[str, ...],
     directory: str | None,
     formats: str,
+    trackers: tuple[str, ...],
     as_json: bool,
     results_dir: str,
 ) -> None:
@@ -74,9 +79,11 @@ def analyze(
         else:
             selected, left_out = _with_data(list(known.values()), results, experiment.name, assigned)
         options = _options(selected, assignments)
+        send = _sending(chosen_trackers(experiment, trackers), results)
         output = _output(directory, report, formats, as_json)
         for each in selected:
             each.run(results, options[each.name], output)
+        send(output.paths)
         _finish(output, as_json, left_out)
 
 
@@ -123,6 +130,18 @@ def compare(
         else:
             compare_runs(sealed, options, output, metrics_of(experiment.hooks.metrics(), sealed[0]))
         _finish(output, as_json, [])
+
+
+def _sending(chosen: Sequence[Chosen], results: Results | None) -> Callable[[Sequence[Path]], None]:
+    """Return what sends the figures that were made; there must be a run that they belong to."""
+    if not chosen:
+        return lambda _paths: None
+    if results is None:
+        raise WrongInput("--track: these figures would belong to no run")
+    from xfw.store.rundir import RunDir
+    from xfw.tracking.session import track_figures
+
+    return functools.partial(track_figures, RunDir(results.path.parent), chosen)
 
 
 def _open(

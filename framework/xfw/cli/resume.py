@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from xfw.cli.options import json_option, per_gpu_option, results_dir_option
 from xfw.cli.printing import print_json
+from xfw.cli.tracking import chosen_trackers, track_option, tracked
 from xfw.errors import UserError
 from xfw.store.rundir import RunDir, find_run
 
@@ -22,6 +24,7 @@ __all__ = ["resume"]
 @click.argument("run")
 @click.option("--jobs", type=click.IntRange(min=0), help="Blocks at once; 0: in this process.  [default: as planned]")
 @per_gpu_option
+@track_option
 @click.option("--fail-fast", is_flag=True, help="Stop at the first failure.")
 @click.option("--allow-version-change", is_flag=True, help="Accept another version of xfw or of the plugin.")
 @click.option("--quiet", is_flag=True, help="Print failures and the result only.")
@@ -32,6 +35,7 @@ def resume(
     run: str,
     jobs: int | None,
     per_gpu: int,
+    trackers: tuple[str, ...],
     fail_fast: bool,
     allow_version_change: bool,
     quiet: bool,
@@ -46,19 +50,30 @@ def resume(
         parts = " ".join(part.run for part in found.manifest.merged)
         raise UserError(f"run {found.id} was merged, and has lost its results", hint=f"xfw merge {parts}", exit_code=2)
     code = 0
-    if not finished(found.block_states()) or not found.run_file.exists():
-        from xfw.executors.supervise import execute
+    with following(found, trackers):
+        if not finished(found.block_states()) or not found.run_file.exists():
+            from xfw.executors.supervise import execute
 
-        code = execute(
-            found,
-            jobs=jobs,
-            per_gpu=per_gpu,
-            fail_fast=fail_fast,
-            quiet=quiet or as_json,
-            allow_version_change=allow_version_change,
-        )
+            code = execute(
+                found,
+                jobs=jobs,
+                per_gpu=per_gpu,
+                fail_fast=fail_fast,
+                quiet=quiet or as_json,
+                allow_version_change=allow_version_change,
+            )
     report(found, code, as_json)
     return code
+
+
+def following(run: RunDir, trackers: tuple[str, ...]) -> AbstractContextManager[Any]:
+    """Return a context in which trackers follow the run, from where they were."""
+    if not trackers:
+        return nullcontext()
+    from xfw.plugins.registry import load_experiment
+
+    experiment = load_experiment(run.manifest.experiment)
+    return tracked(run, chosen_trackers(experiment, trackers), experiment)
 
 
 def finished(states: list[BlockState]) -> bool:

@@ -14,6 +14,7 @@ import click
 from xfw.cli.options import json_option, per_gpu_option, results_dir_option
 from xfw.cli.printing import print_json, print_table
 from xfw.cli.subject import Subject, find_subject
+from xfw.cli.tracking import chosen_trackers, track_option, tracked
 from xfw.config.resolve import Resolved, SourceConfig, resolve
 from xfw.config.schema import schema_of
 from xfw.errors import UserError, nearest
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from xfw.plan.build import Plan, Request
     from xfw.plan.history import History
     from xfw.store.rundir import RunDir
+    from xfw.tracking.session import Chosen
 
 __all__ = ["run"]
 
@@ -97,6 +99,7 @@ class Options:
     jobs: int | None
     per_gpu: int
     threads: int
+    trackers: tuple[str, ...]
     fail_fast: bool
     dry_run: bool
     debug: bool
@@ -123,6 +126,7 @@ class Options:
 @click.option("--jobs", type=click.IntRange(min=0), help="Blocks at once; 0: in this process.  [default: cores, GPUs]")
 @per_gpu_option
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of a block.")
+@track_option
 @click.option("--fail-fast", is_flag=True, help="Stop at the first failure.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @click.option("--debug", is_flag=True, help="Print tracebacks of expected errors too.")
@@ -144,11 +148,18 @@ def run(**given: Any) -> int:
     for warning in resolved.warnings:
         click.echo(warning, err=True)
     check_writable(options.results_dir)
-    return planned(options, subject, resolved, only, source)
+    trackers = chosen_trackers(subject.experiment, options.trackers)
+    made = planned(options, subject, resolved, only, source)
+    if options.dry_run:
+        print_plan(made, options)
+        return 0
+    if not options.quiet:
+        announce(made)
+    return carried_out(options, subject, made.manifest, trackers)
 
 
-def planned(options: Options, subject: Subject, resolved: Resolved, only: Only, source: RunDir | None) -> int:
-    """Plan the run, then print the plan or carry it out."""
+def planned(options: Options, subject: Subject, resolved: Resolved, only: Only, source: RunDir | None) -> Plan:
+    """Return the plan of the run."""
     from xfw.plan.build import plan
     from xfw.plan.preflight import check_source
 
@@ -162,12 +173,7 @@ def planned(options: Options, subject: Subject, resolved: Resolved, only: Only, 
     made = plan(subject.experiment, resolved, request)
     if source is not None:
         check_source(subject.experiment, made.manifest, source.manifest)
-    if options.dry_run:
-        print_plan(made, options)
-        return 0
-    if not options.quiet:
-        announce(made)
-    return carried_out(options, subject, made.manifest)
+    return made
 
 
 def history(options: Options, subject: Subject) -> History:
@@ -297,7 +303,7 @@ def print_plan(made: Plan, options: Options) -> None:
     )
 
 
-def carried_out(options: Options, subject: Subject, manifest: Manifest) -> int:
+def carried_out(options: Options, subject: Subject, manifest: Manifest, trackers: Sequence[Chosen]) -> int:
     """Create the run directory, execute its blocks, and say what came of them."""
     from xfw.config.resolve import condition_configs
     from xfw.executors.supervise import execute
@@ -310,9 +316,9 @@ def carried_out(options: Options, subject: Subject, manifest: Manifest) -> int:
     if not quiet:
         count, blocks = len(manifest.members()), len(manifest.blocks)
         click.echo(f"run {run_dir.id}: {count} trials in {blocks} blocks, seed {manifest.seed}")
-    code = execute(
-        run_dir, jobs=manifest.execution.jobs, per_gpu=options.per_gpu, fail_fast=options.fail_fast, quiet=quiet
-    )
+    jobs = manifest.execution.jobs
+    with tracked(run_dir, trackers, subject.experiment):
+        code = execute(run_dir, jobs=jobs, per_gpu=options.per_gpu, fail_fast=options.fail_fast, quiet=quiet)
     report(run_dir, code, options)
     return code
 

@@ -1,0 +1,243 @@
+"""Track a run while it goes on: one thread beside the supervisor that reads files and tells the trackers."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import attrs
+import numpy as np
+
+from xfw.analysis.registry import metrics_of
+from xfw.analysis.samples import scalar
+from xfw.config.schema import nested
+from xfw.config.structure import flatten
+from xfw.errors import UserError
+from xfw.experiment import Metric
+from xfw.plan.manifest import BlockPlan, Manifest, Member
+from xfw.store.results import Results, open_run
+from xfw.store.rundir import RunDir
+from xfw.tracking.follow import BlockPosition, pieces, read_positions, write_positions
+from xfw.tracking.protocol import TrackedRun, TrackedTrial, Tracker
+
+__all__ = ["FOLDER", "Chosen", "Tracking", "track_figures"]
+
+FOLDER = "tracking"
+LIVE = "live"
+INTERVAL = 1.0
+"""Seconds between two looks at the files."""
+
+
+@attrs.frozen
+class Chosen:
+    """A tracker that was asked for, with its options; it has said that it can work here."""
+
+    tracker: type[Tracker]
+    options: Any
+
+    @property
+    def name(self) -> str:
+        """Return the tracker's name."""
+        return self.tracker.name
+
+
+class Guarded:
+    """A tracker whose failures stay its own: the first one is shown and kept, and nothing is sent after it."""
+
+    def __init__(self, chosen: Chosen, run: RunDir) -> None:
+        self.name, self.failed = chosen.name, False
+        self._log = run.path / FOLDER / f"{chosen.name}.txt"
+        self._tracker: Tracker | None = None
+        self.call(lambda: setattr(self, "_tracker", chosen.tracker(chosen.options, tracked_run(run, chosen.name))))
+
+    def tell(self, method: str, *arguments: Any, **named: Any) -> None:
+        """Call a method of the tracker."""
+        self.call(lambda: getattr(self._tracker, method)(*arguments, **named))
+
+    def call(self, action: Callable[[], Any]) -> None:
+        """Do something that may fail in any way; after a failure do nothing."""
+        if self.failed:
+            return
+        try:
+            action()
+        except Exception as error:  # noqa: BLE001 - a tracker must not stop the run
+            self.failed = True
+            self._keep(error)
+
+    def _keep(self, error: Exception) -> None:
+        what = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        print(  # noqa: T201
+            f"warning: tracker '{self.name}' failed and is left out from here; the run goes on\n  {what}\n"
+            f"  traceback: {self._log}",
+            file=sys.stderr,
+        )
+        try:
+            self._log.parent.mkdir(exist_ok=True)
+            self._log.write_text(traceback.format_exc(), encoding="utf-8")
+        except OSError:  # the disk may be what has failed
+            return
+
+
+class Tracking:
+    """Follows a run for some trackers, from entering to leaving a ``with`` statement.
+
+    A run that a tracker has wholly is left alone.
+    """
+
+    def __init__(self, run: RunDir, chosen: Sequence[Chosen], metrics: Sequence[Metric] | None) -> None:
+        self._run, self._chosen, self._declared = run, tuple(chosen), metrics
+        self._asked_to_stop = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
+
+    def __enter__(self) -> Self:
+        if self._chosen:
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._asked_to_stop.set()
+        if self._chosen:
+            self._thread.join()
+
+    def _work(self) -> None:
+        followers = [Follower(self._run, chosen) for chosen in self._chosen]
+        while not self._asked_to_stop.wait(INTERVAL):
+            for follower in followers:
+                follower.poll()
+        for follower in followers:
+            follower.finish(self._declared)
+
+
+class Follower:
+    """Tells one tracker what the blocks of a run commit, and what the sealed file holds in the end."""
+
+    def __init__(self, run: RunDir, chosen: Chosen) -> None:
+        self._run, self._chosen = run, chosen
+        self._path = run.path / FOLDER / f"{chosen.name}.json"
+        self._positions: dict[int, BlockPosition] = {}
+        self._complete = False
+        self._guarded: Guarded | None = None
+        self._trials = [tracked_trials(run.manifest, plan) for plan in run.manifest.blocks]
+
+    def poll(self) -> None:
+        """Tell the tracker of every segment that was committed since the last time."""
+        try:
+            if self._guarded is None:
+                self._positions, self._complete = read_positions(self._path)
+            if self._complete:
+                return
+            for plan, trials in zip(self._run.manifest.blocks, self._trials, strict=True):
+                self._follow(plan, trials)
+        except (OSError, UserError) as error:
+            self._tracker.call(partial(reraise, error))
+
+    @property
+    def _tracker(self) -> Guarded:
+        if self._guarded is None:
+            self._guarded = Guarded(self._chosen, self._run)
+        return self._guarded
+
+    def _follow(self, plan: BlockPlan, trials: Sequence[TrackedTrial]) -> None:
+        position = self._positions.get(plan.index, BlockPosition())
+        for found, after in pieces(self._run, plan, position):
+            for piece in found:
+                for lane, trial in enumerate(trials):
+                    self._tracker.tell("rows", trial, piece.stream, piece.coordinate, piece.first, piece.of_lane(lane))
+            if self._tracker.failed:
+                return
+            self._positions[plan.index] = after
+            write_positions(self._path, self._positions, complete=False)
+
+    def finish(self, declared: Sequence[Metric] | None) -> None:
+        """Tell the rest: the last segments, and of a finished run the metrics and pictures."""
+        self.poll()
+        if self._complete:
+            return
+        finished = self._run.run_file.is_file() and all(each.state == "done" for each in self._run.block_states())
+        if finished:
+            self._tracker.call(lambda: self._tell_results(declared))
+        if self._guarded is not None:
+            self._guarded.tell("close", finished=finished)
+            if finished and not self._guarded.failed:
+                write_positions(self._path, self._positions, complete=True)
+
+    def _tell_results(self, declared: Sequence[Metric] | None) -> None:
+        by_identity = {(each.condition, each.trial): each for trials in self._trials for each in trials}
+        with open_run(self._run) as results:
+            found = final_metrics(declared, results)
+            for place, pair in enumerate(zip(results.condition.tolist(), results.trial.tolist(), strict=True)):
+                values = {name: float(each[place]) for name, each in found.items() if np.isfinite(each[place])}
+                self._tracker.tell("metrics", by_identity[pair], values, results.status[place])
+        for path in sorted((self._run.report_dir / LIVE).rglob("*.png")):
+            self._tracker.tell("figure", path.relative_to(self._run.report_dir).with_suffix("").as_posix(), path)
+
+
+def reraise(error: Exception) -> None:
+    """Raise an error where somebody waits for it."""
+    raise error
+
+
+def final_metrics(declared: Sequence[Metric] | None, results: Results) -> dict[str, np.ndarray]:
+    """Return the metrics with one value per trial; what the run lacks the records for is left out."""
+    found = {}
+    for metric in scalar(metrics_of(declared, results)):
+        try:
+            found[metric.name] = np.asarray(metric.compute(results), np.float64)
+        except UserError:
+            continue
+    return found
+
+
+def tracked_run(run: RunDir, tracker: str) -> TrackedRun:
+    """Return what a tracker is told of the run."""
+    manifest = run.manifest
+    return TrackedRun(
+        id=run.id,
+        experiment=manifest.experiment,
+        preset=manifest.preset,
+        stages=manifest.stages,
+        folder=run.path / FOLDER / tracker,
+        versions=manifest.versions,
+        execution=attrs.asdict(manifest.execution),
+    )
+
+
+def tracked_trials(manifest: Manifest, plan: BlockPlan) -> list[TrackedTrial]:
+    """Return the trials of a block."""
+    return [tracked_trial(manifest, member) for member in plan.members]
+
+
+def tracked_trial(manifest: Manifest, member: Member) -> TrackedTrial:
+    """Return what a tracker is told of a trial."""
+    values = manifest.conditions[member.condition].values
+    return TrackedTrial(
+        condition=member.condition,
+        trial=member.trial,
+        seed=manifest.seed,
+        key=member.key,
+        label=label(values, member.trial),
+        config=nested({**flatten(manifest.config), **values}),
+    )
+
+
+def label(values: Mapping[str, Any], trial: int) -> str:
+    """Return the name of a trial: its swept values and its index."""
+    return " ".join([*(f"{path.rpartition('.')[2]}={value}" for path, value in values.items()), f"trial {trial}"])
+
+
+def track_figures(run: RunDir, chosen: Sequence[Chosen], paths: Iterable[Path]) -> None:
+    """Send pictures that were made of a run."""
+    pictures = [path for path in paths if path.suffix == ".png"]
+    for each in chosen:
+        guarded = Guarded(each, run)
+        for path in pictures:
+            guarded.tell("figure", path.stem, path)
+        guarded.tell("close", finished=True)
