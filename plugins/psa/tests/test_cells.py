@@ -139,3 +139,9 @@ def test_without_a_run_and_files_the_way_out_is_named() -> None:
     with pytest.raises(WrongInput, match="there is no run yet") as caught:
         cells.study(None, Reading())
     assert "trials_file" in caught.value.hint
+
+
+def test_a_run_without_a_finished_loop_has_no_cells(swept: Results, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cells.available(swept) == ""
+    monkeypatch.setattr(type(swept), "count", lambda results, stream: np.zeros(12, np.int64))
+    assert cells.available(swept) == "no trial has finished a loop"
