@@ -57,11 +57,12 @@ def test_every_command_is_accepted(tmp_path: Path) -> None:
     assert failed == []
 
 
-def test_malformed_lines_become_comments(tmp_path: Path) -> None:
-    (tmp_path / "nets").write_text("# two\n4*4\nfour by four; rm -rf /\n2*2\n")
+def test_malformed_and_repeated_lines_become_comments(tmp_path: Path) -> None:
+    (tmp_path / "nets").write_text("# two\n4*4\nfour by four; rm -rf /\n2*2\n4*4\n")
     found = commands(Options(config_file=str(tmp_path / "nets")))
     assert [command.comment for command in found if not command.words] == [
-        "line 3 is no DEPTH*WIDTH: four by four; rm -rf /"
+        "line 3 is no DEPTH*WIDTH: four by four; rm -rf /",
+        "line 5 repeats line 2: 4*4",
     ]
     assert len([command for command in found if command.words]) == 2 * len(MODES)
 

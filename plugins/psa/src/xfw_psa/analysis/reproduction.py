@@ -49,14 +49,19 @@ class Command:
 
 
 def commands(options: Options) -> list[Command]:
-    """Return the commands in the order of the list; a malformed line becomes a comment."""
+    """Return the commands in the order of the list; a malformed or repeated line becomes a comment."""
     text = read_text(options.config_file) if options.config_file else packaged_text("configurations.txt")
-    return [command for line in lines_of(text) for command in _of_line(line, options)]
+    lines = lines_of(text)
+    first = {line.shape: line.number for line in reversed(lines)}
+    return [command for line in lines for command in _of_line(line, first[line.shape], options)]
 
 
-def _of_line(line: Line, options: Options) -> Iterator[Command]:
+def _of_line(line: Line, first: int, options: Options) -> Iterator[Command]:
     if line.shape is None:
         yield Command(f"line {line.number} is no DEPTH*WIDTH: {line.text}")
+        return
+    if first < line.number:
+        yield Command(f"line {line.number} repeats line {first}: {line.text}")
         return
     for mode in ("all",) if options.batched else MODES:
         yield Command(f"{line.shape.text}, {mode}", _words(line.shape, mode, options))
