@@ -15,6 +15,7 @@ import xarray
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from xfw.cli.main import invoke
+from xfw.cli.run import Options, source_run
 from xfw.errors import UserError
 from xfw.experiment import Array, Records, Stream, Variable
 from xfw.plan.manifest import BlockPlan, Condition, Manifest, Member
@@ -345,6 +346,18 @@ def test_resume_says_that_nothing_is_left_to_do(merged: Mapping[str, Any], capsy
     Path(merged["path"], "run.h5").unlink()
     error = printed(capsys, "resume", merged["run"], code=2)
     assert f"xfw merge {' '.join(merged['merged'])}" in error
+
+
+def test_a_merged_run_is_tracked_by_its_parts(merged: Mapping[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    error = printed(capsys, "resume", merged["run"], "--track", "wandb", code=2)
+    assert f"track its parts: {', '.join(merged['merged'])}" in error
+
+
+def test_from_starts_from_a_part_and_not_from_a_merged_run(merged: Mapping[str, Any]) -> None:
+    given = {field.name: None for field in attrs.fields(Options)}
+    options = Options(**given | {"source": merged["run"], "results_dir": Path("results")})
+    with pytest.raises(UserError, match=f"start from one of its parts: {', '.join(merged['merged'])}"):
+        source_run(options, "demo")
 
 
 def test_a_merged_run_is_sealed_by_nobody(merged: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from xfw.cli.options import json_option, results_dir_option
 from xfw.cli.tracking import chosen_trackers, track_option
 from xfw.errors import Problem, WrongInput
 
@@ -28,24 +29,28 @@ __all__ = ["analyze", "compare"]
 
 SCHEMA = 1
 
-results_dir_option = click.option(
-    "--results-dir", default="results", show_default=True, metavar="DIR", help="Where runs are stored."
+OPTIONS = (
+    click.option("-s", "assignments", multiple=True, metavar="KEY=VALUE", help="Option of an analyzer."),
+    click.option("-o", "directory", metavar="DIR", help="Where files go; default: the run's report folder."),
+    click.option("--format", "formats", metavar="LIST", default="", help="Formats, such as csv,png."),
+    json_option,
+    results_dir_option,
 )
-set_option = click.option("-s", "assignments", multiple=True, metavar="KEY=VALUE", help="Option of an analyzer.")
-output_option = click.option("-o", "directory", metavar="DIR", help="Where files go; default: the run's report folder.")
-format_option = click.option("--format", "formats", metavar="LIST", default="", help="Formats, such as csv,png.")
-json_option = click.option("--json", "as_json", is_flag=True, help="Print the tables and paths as JSON.")
+"""What ``analyze`` and ``compare`` share."""
+
+
+def shared_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that all commands with analyzers have."""
+    for option in reversed(OPTIONS):
+        command = option(command)
+    return command
 
 
 @click.command()
 @click.argument("run")
 @click.argument("names", nargs=-1, metavar="[ANALYZER]...")
-@set_option
-@output_option
-@format_option
 @track_option
-@json_option
-@results_dir_option
+@shared_options
 def analyze(
     run: str,
     names: tuple[str, ...],
@@ -54,7 +59,7 @@ def analyze(
     formats: str,
     trackers: tuple[str, ...],
     as_json: bool,
-    results_dir: str,
+    results_dir: Path,
 ) -> None:
     """Make tables and figures of RUN (a run id, @last, or an experiment: its newest run).
 
@@ -70,7 +75,7 @@ def analyze(
         return bool(names) and not any(_reads_run(each, assigned) for each in find(known, names, experiment.name))
 
     with ExitStack() as stack:
-        experiment, results, report = _open(run, Path(results_dir), stack, runless)
+        experiment, results, report = _open(run, results_dir, stack, runless)
         known = all_analyzers(experiment.hooks.metrics(), experiment.hooks.analyze())
         left_out: list[tuple[str, str]] = []
         if names:
@@ -89,25 +94,21 @@ def analyze(
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
-@set_option
-@output_option
-@format_option
-@json_option
-@results_dir_option
+@shared_options
 def compare(
     runs: tuple[str, ...],
     assignments: tuple[str, ...],
     directory: str | None,
     formats: str,
     as_json: bool,
-    results_dir: str,
+    results_dir: Path,
 ) -> None:
     """Compare the conditions of one RUN, or each further RUN with the first, by trial where keys are equal."""
     from xfw.analysis.compare import compare_runs
     from xfw.analysis.registry import all_analyzers, metrics_of
 
     with ExitStack() as stack:
-        opened = [_open(run, Path(results_dir), stack) for run in runs]
+        opened = [_open(run, results_dir, stack) for run in runs]
         experiment, first, report = opened[0]
         others = sorted({each.name for each, _, _ in opened} - {experiment.name})
         if others:

@@ -72,6 +72,9 @@ def following(run: RunDir, trackers: tuple[str, ...]) -> AbstractContextManager[
         return nullcontext()
     from xfw.plugins.registry import load_experiment
 
+    if run.manifest.merged:
+        parts = ", ".join(part.run for part in run.manifest.merged)
+        raise UserError(f"--track: run {run.id} was merged", hint=f"track its parts: {parts}", exit_code=2)
     experiment = load_experiment(run.manifest.experiment)
     return tracked(run, chosen_trackers(experiment, trackers), experiment)
 

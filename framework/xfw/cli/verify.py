@@ -102,5 +102,5 @@ def print_report(report: Report, everything: bool) -> None:
 
 def shortened(names: list[str], most: int = 6) -> str:
     """Return some names, and how to see them all."""
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown}, … (--all lists them)"
+    shown = "; ".join(names[:most])
+    return shown if len(names) <= most else f"{shown}; … (--all lists them)"
