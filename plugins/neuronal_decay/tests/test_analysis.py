@@ -193,7 +193,7 @@ def test_chosen_seeds_are_reported(published: Path, tmp_path: Path, capsys: pyte
 
 
 def test_metrics_of_a_run_are_those_of_the_report(run: Run) -> None:
-    results = run("number=1,4", options=("--trials", "3"))
+    results = run("number=1,4", "n_neurons=4", options=("--trials", "3"))
     study = from_results(results)
     for metric in METRICS:
         if metric.series:
