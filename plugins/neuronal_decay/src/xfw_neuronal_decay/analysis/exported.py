@@ -37,6 +37,10 @@ def run(results: Results | None, options: Options, output: Output) -> None:
         numbers = ", ".join(map(str, twice))
         hint = "run them apart: the layout has one place for each experiment"
         raise xfw.WrongInput(f"the run holds several conditions of experiment {numbers}", hint=hint)
+    for sample in study.samples:
+        if len(set(sample.trials)) < len(sample.trials):
+            hint = "export the runs that it was merged from"
+            raise xfw.WrongInput(f"experiment {sample.label}: trial indices occur twice in this merged run", hint=hint)
     for trial in sorted({trial for sample in study.samples for trial in sample.trials}):
         text = json.dumps(published.content_of(study.samples, trial), separators=(",", ":"))
         output.file(f"results_{trial}.json", text.encode())
