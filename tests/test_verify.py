@@ -67,11 +67,8 @@ def wanted(text: str) -> Published:
 
 def measured(text: str, runs: Sequence[RunDir]) -> list[list[float]]:
     """Return the sorted values of each group of a target's trials."""
-    opened = [open_run(run) for run in runs]
-    found = [sorted(sample.values.tolist()) for sample in Stored(experiment(), opened).samples(wanted(text))]
-    for results in opened:
-        results.close()
-    return found
+    with Stored(experiment(), runs) as stored:
+        return [sorted(sample.values.tolist()) for sample in stored.samples(wanted(text))]
 
 
 EXACT = 'metric = "best"\nkind = "exact"\nvalue = 0\n'
@@ -513,6 +510,13 @@ def test_wrong_input_gives_2(
 ) -> None:
     install(targets)
     assert message in printed(capsys, *arguments, code=2)
+
+
+def test_a_run_that_was_never_sealed_is_refused(install: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    install(TARGETS)
+    run = create_run(Path("results"), make_manifest(), RECORDS)
+    assert f"xfw resume {run.id}" in printed(capsys, run.id, code=2)
+    assert "1 reproduced" in printed(capsys, "demo", "--only", "none")
 
 
 def test_no_run_at_all_is_no_data(install: Any, capsys: pytest.CaptureFixture[str]) -> None:

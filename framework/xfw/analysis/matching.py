@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 import numpy as np
@@ -18,10 +18,11 @@ from xfw.config.schema import nested, schema_of
 from xfw.config.structure import flatten, structure, unstructure
 from xfw.errors import Problem, UserError, WrongInput, did_you_mean
 from xfw.experiment import Metric
+from xfw.store.results import Results, open_run
+from xfw.store.rundir import RunDir
 
 if TYPE_CHECKING:
     from xfw.plugins.registry import Experiment
-    from xfw.store.results import Results
 
 __all__ = ["Published", "Sample", "Stored", "published"]
 
@@ -146,14 +147,30 @@ def row_problems(
 
 
 class Stored:
-    """The sealed runs that are measured, newest first; what is read of them is read once."""
+    """The sealed runs that are measured, newest first; what is read of them is read once.
 
-    def __init__(self, experiment: Experiment, runs: Sequence[Results]) -> None:
+    A context manager: only runs with matching conditions are opened, and closed in the end.
+    """
+
+    def __init__(self, experiment: Experiment, runs: Sequence[RunDir]) -> None:
         self._runs = runs
-        self._configs = [configurations(experiment, results) for results in runs]
+        self._configs = [configurations(experiment, run) for run in runs]
+        self._opened: dict[int, Results] = {}
         self._places: dict[tuple[str, ...], dict[str, list[tuple[int, int]]]] = {}
         self._values: dict[tuple[int, str], NDArray[np.float64] | None] = {}
         self._rows: dict[tuple[int, str, str], NDArray[np.int64]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for results in self._opened.values():
+            results.close()
+
+    def _results(self, run: int) -> Results:
+        if run not in self._opened:
+            self._opened[run] = open_run(self._runs[run])
+        return self._opened[run]
 
     def samples(self, wanted: Published) -> list[Sample]:
         """Return the values of every group of a target's trials."""
@@ -173,7 +190,7 @@ class Stored:
                         runs.add(run)
             values += [value for value in by_key.values() if np.isfinite(value)]
             missing += sum(not np.isfinite(value) for value in by_key.values())
-        names = tuple(self._runs[run].run for run in sorted(runs))
+        names = tuple(self._runs[run].id for run in sorted(runs))
         return Sample(np.array(values, np.float64), missing, names)
 
     def _matching(self, target: Target, configs: Sequence[Mapping[str, Any]]) -> list[list[tuple[int, int]]]:
@@ -190,7 +207,7 @@ class Stored:
 
     def _trials(self, wanted: Published, run: int, condition: int) -> list[tuple[str, float]]:
         """Return key and value of the finished trials of one condition; nothing where the run lacks the metric."""
-        results, target = self._runs[run], wanted.target
+        results, target = self._results(run), wanted.target
         values = self._measured(wanted, run)
         if values is None:
             return []
@@ -205,21 +222,21 @@ class Stored:
         """Return the metric of every trial of a run, of a series the row that ``at`` chooses."""
         metric = wanted.metric
         if (run, metric.name) not in self._values:
-            self._values[run, metric.name] = computed(metric, self._runs[run])
+            self._values[run, metric.name] = computed(metric, self._results(run))
         values = self._values[run, metric.name]
         if values is None or not metric.series:
             return values
         question = (run, metric.series, canonical(wanted.target.at))
         if question not in self._rows:
-            self._rows[question] = chosen_rows(self._runs[run], metric.series, wanted.target)
+            self._rows[question] = chosen_rows(self._results(run), metric.series, wanted.target)
         rows = self._rows[question]
         return np.where(rows >= 0, values[np.arange(len(rows)), np.maximum(rows, 0)], np.nan)
 
 
-def configurations(experiment: Experiment, results: Results) -> list[Mapping[str, Any]]:
+def configurations(experiment: Experiment, run: RunDir) -> list[Mapping[str, Any]]:
     """Return the whole configuration of each condition, by key path; keys that are new have their default."""
-    common = flatten(results.config)
-    return [completed(experiment.config_class, {**common, **values}) for values in results.conditions]
+    common = flatten(run.manifest.config)
+    return [completed(experiment.config_class, {**common, **each.values}) for each in run.manifest.conditions]
 
 
 def completed(kind: type, values: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -24,7 +24,7 @@ from xfw.errors import WrongInput, did_you_mean
 
 if TYPE_CHECKING:
     from xfw.plugins.registry import Experiment
-    from xfw.store.results import Results
+    from xfw.store.rundir import RunDir
 
 __all__ = ["Report", "as_data", "as_tables", "read_published", "verify"]
 
@@ -62,16 +62,16 @@ def read_published(experiment: Experiment) -> tuple[list[Published], list[Any]]:
     return published(experiment, targets), list(targets.suites)
 
 
-def verify(experiment: Experiment, runs: Sequence[Results], only: str = "") -> Report:
+def verify(experiment: Experiment, runs: Sequence[RunDir], only: str = "") -> Report:
     """Judge every target (or those whose name holds ``only``) by the trials of some sealed runs, newest first."""
     found, suites = read_published(experiment)
     wanted = [each for each in found if only.casefold() in each.target.name.casefold()]
     if not wanted:
         raise WrongInput(f"--only {only}: no target has this in its name", hint=nearest_names(only, found))
-    stored = Stored(experiment, runs)
-    judgements = tuple(judge(each, stored.samples(each)) for each in wanted)
+    with Stored(experiment, runs) as stored:
+        judgements = tuple(judge(each, stored.samples(each)) for each in wanted)
     judged = tuple(made for each in suites if (made := judge_suite(each, judgements)).targets)
-    return Report(experiment.name, tuple(results.run for results in runs), judgements, judged)
+    return Report(experiment.name, tuple(run.id for run in runs), judgements, judged)
 
 
 def nearest_names(only: str, found: Sequence[Published]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,11 +37,9 @@ def verify(subject: str, only: str, everything: bool, markdown: str | None, as_j
     """
     from xfw.analysis.verification import as_data
     from xfw.analysis.verification import verify as judged
-    from xfw.store.results import open_run
 
     experiment, runs = found(subject, results_dir)
-    with ExitStack() as stack:
-        report = judged(experiment, [stack.enter_context(open_run(run)) for run in runs], only)
+    report = judged(experiment, runs, only)
     code = 1 if report.failed else 0
     if markdown is not None:
         write_markdown(report, markdown, everything)
@@ -57,12 +54,14 @@ def found(subject: str, results_dir: Path) -> tuple[Experiment, list[RunDir]]:
     """Return the experiment and the runs to measure, newest first: one run, or all sealed ones of an experiment."""
     from xfw.plugins.discovery import normal
     from xfw.plugins.registry import discover, load_experiment
+    from xfw.store.results import open_run
     from xfw.store.rundir import find_run, list_runs
 
     if normal(subject) in {info.name for info in discover() if info.kind == "experiment"}:
         runs = [run for run in list_runs(results_dir) if run.path.parent.name == normal(subject)]
         return load_experiment(subject), [run for run in reversed(runs) if run.run_file.is_file()]
     run = find_run(results_dir, subject)
+    open_run(run).close()  # refuses a run that was never sealed
     return load_experiment(run.manifest.experiment), [run]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -16,8 +17,11 @@ from xfw.store.results import Results
 
 __all__ = ["Joined", "Part"]
 
-WHOLE = 32 * 1024 * 1024
-"""Bytes of an array up to which it is read at once."""
+WHOLE = 16 * 1024 * 1024
+"""Bytes of an array of one part up to which it is read at once."""
+
+HELD = 8
+"""Arrays that are held at once, each of up to ``WHOLE`` bytes."""
 
 
 @attrs.frozen(eq=False)
@@ -33,7 +37,7 @@ class Joined:
 
     def __init__(self, parts: tuple[Part, ...]) -> None:
         self._parts = parts
-        self._whole: dict[tuple[int, str], NDArray[Any]] = {}
+        self._whole: OrderedDict[tuple[int, str], NDArray[Any]] = OrderedDict()
 
     @property
     def size(self) -> int:
@@ -114,10 +118,14 @@ class Joined:
         results = self._parts[number].results
         if name not in results.arrays():
             return results.ragged(position)[name]
-        if (number, name) not in self._whole and small(results.shape(name)):
+        if (number, name) not in self._whole:
+            if not small(results.shape(name)):
+                return results.array(name, position)
             self._whole[number, name] = results.array(name)
-        whole = self._whole.get((number, name))
-        return results.array(name, position) if whole is None else item_of(whole, position)
+            if len(self._whole) > HELD:
+                self._whole.popitem(last=False)
+        self._whole.move_to_end((number, name))
+        return item_of(self._whole[number, name], position)
 
     def _ragged(self, part: Part) -> list[Mapping[str, tuple[int, ...]]]:
         """Return the shapes of the arrays of each trial of a part that have shapes of their own."""
