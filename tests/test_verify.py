@@ -20,6 +20,7 @@ import xfw
 from xfw.analysis.matching import Published, Sample, Stored, published
 from xfw.analysis.targets import Suite, Target, read_targets
 from xfw.analysis.verdicts import Judgement, judge, judge_suite
+from xfw.analysis.verification import line
 from xfw.cli.main import invoke
 from xfw.plugins.registry import Experiment
 from xfw.store.results import open_run
@@ -466,6 +467,23 @@ def test_json_holds_the_numbers(install: Any, capsys: pytest.CaptureFixture[str]
     first = content["targets"][0]
     assert (first["name"], first["verdict"], first["n"], first["mean"]) == ("output", "missed", [2], 105.0)
     assert content["exit_code"] == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "sd", "tolerance", "cells"),
+    [
+        (89.07, 0.45, 3.0, ("89.07 ± 0.45", "91.15", "+2.08", "3.00")),
+        (2529, None, 0.5, ("2529.00", "91.15", "-2437.85", "0.50")),
+        (91.15, None, 1e-6, ("91.1500000", "91.1500000", "+0.0000000", "0.0000010")),
+        (0.0332, 0.0132, 0.02, ("0.0332 ± 0.0132", "91.1500", "+91.1168", "0.0200")),
+    ],
+)
+def test_numbers_have_the_digits_of_the_tolerance_and_of_what_was_published(
+    value: float, sd: float | None, tolerance: float, cells: tuple[str, ...]
+) -> None:
+    spread = {} if sd is None else {"sd": sd}
+    found = line(verdict(TEN, value=value, tolerance={"absolute": tolerance}, **spread))
+    assert (found[2], found[3], found[6], found[7]) == cells
 
 
 def kinds(value: Any) -> Any:

@@ -158,13 +158,22 @@ def line(found: Judgement) -> tuple[str, ...]:
 
 
 def decimals(found: Judgement) -> int:
-    """Return how many decimals the numbers of a target deserve: two digits of its tolerance, or of its ends."""
+    """Return how many decimals the numbers of a target deserve.
+
+    Two digits of its tolerance, or of its ends, and no fewer than were published.
+    """
     target = found.target
     scale = found.tolerance
     if not scale > 0 or not math.isfinite(scale):
         ends = [abs(end) for end in (target.value, target.low, target.high, found.mean) if end]
         scale = min((end for end in ends if math.isfinite(end)), default=1.0) / 100
-    return min(9, max(0, 1 - math.floor(math.log10(scale))))
+    published = max((places(number) for number in (target.value, target.sd) if number is not None), default=0)
+    return min(9, max(published, 1 - math.floor(math.log10(scale))))
+
+
+def places(number: float) -> int:
+    """Return the decimals with which a number was written."""
+    return len(f"{number:.9f}".rstrip("0").partition(".")[2])
 
 
 def fixed(value: float, digits: int) -> str:
