@@ -73,7 +73,7 @@ def test_a_width_that_is_not_built_is_announced_once_and_stored(train: Callable[
     trained = train("number=11,12", "rotations=[0]", *short, preset="paper", trials=1)
     warnings = [line for line in trained.log if "-s width_mode=declared builds the declared width" in line]
     assert len(warnings) == 1
-    assert "experiments 11, 12: built with 2048 units" in warnings[0]
+    assert "experiments 11 to 14 are built with 2048 units" in warnings[0]
     assert np.concatenate(trained.commit.arrays["n_neurons_declared"], axis=None).tolist() == [1024, 1024]
     assert np.concatenate(trained.commit.arrays["n_neurons_used"], axis=None).tolist() == [2048, 2048]
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from xfw_neuronal_decay.config import Config
 from xfw_neuronal_decay.data import train_set
+from xfw_neuronal_decay.table import BUILT_WIDTH
 
 if TYPE_CHECKING:
     from xfw.engine.block import Block
@@ -24,11 +25,10 @@ def begin(block: Block) -> None:
     block.log(f"training images by task: {sizes}; test images of each task: {test}; device {block.device}")
     for config in dict.fromkeys(block.configs):
         block.log(f"experiment {config.number}: {_parameters(config)}")
-    narrow = sorted({config.number for config in block.configs if config.ignores_width})
-    if narrow:
+    if any(config.ignores_width for config in block.configs):
         block.warn(
-            f"experiments {', '.join(map(str, narrow))}: built with {first.width} units, not with the declared "
-            "width, as the published ones were; -s width_mode=declared builds the declared width"
+            f"experiments 11 to 14 are built with {BUILT_WIDTH} units, not with their declared width, as the published "
+            "ones were; -s width_mode=declared builds the declared width"
         )
 
 

@@ -7,6 +7,7 @@ original's way: forward, backward, update by ``torch.optim.Adam``, each evaluati
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable
@@ -49,7 +50,8 @@ def measure(block: Block) -> None:
     )
     block.array("multiply_accumulates", [products(each, each.batch_size) for each in block.configs])
     for lane, member in enumerate(block.members):
-        own = " ".join(f"{name} {1e3 * values[lane]:.3f} ms" for name, values in columns.items())
+        known = {name: values[lane] for name, values in columns.items() if math.isfinite(values[lane])}
+        own = ", ".join(f"{name.replace('_', ' on the ')} {1e3 * seconds:.3f} ms" for name, seconds in known.items())
         block.log(
             f"profile: experiment {block.configs[lane].number} trial {member.trial} task {block.epoch + 1}: "
             f"total {1e3 * total:.3f} ms, alone: {own}; "
