@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xfw.errors import UserError
+from xfw.errors import UserError, WrongInput
 from xfw.heartbeat import beating
 from xfw.plan.manifest import BlockPlan, Manifest
 from xfw.progress import Control, Log
@@ -141,6 +141,10 @@ def outcome(
     except RefusedError as error:
         log(f"attempt {claim.attempt} refused: {error}")
         return claims.REFUSED, str(error), error.exit_code
+    except WrongInput as error:
+        # The plugin's own refusal of what a user gave: where it stands in the plugin helps nobody.
+        log(f"attempt {claim.attempt} failed: {error}")
+        return claims.FAILED, str(error), error.exit_code
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the plugin's code runs in here
         reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         keep_traceback(directory, claim.attempt, traceback.format_exc())

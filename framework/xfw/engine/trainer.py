@@ -87,7 +87,12 @@ class Trainer:
         for name, meter_ST in self._meters[self._spec].items():
             weights_S = batches.sizes_S.to(meter_ST.dtype)
             weighted_ST = meter_ST * weights_S.view(-1, *(1,) * (meter_ST.dim() - 1))
-            results[name] = weighted_ST.sum(0) / weights_S.sum()
+            if self.device.type == "cpu":
+                # Trial by trial: the order of additions of a joint sum depends on how many trials there are.
+                total_T = torch.stack([own_S.contiguous().sum(0) for own_S in weighted_ST.unbind(1)])
+            else:
+                total_T = weighted_ST.sum(0)
+            results[name] = total_T / weights_S.sum()
         return results
 
     def meters(self) -> dict[str, torch.Tensor]:
