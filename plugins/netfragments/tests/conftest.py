@@ -77,7 +77,9 @@ def run(tmp_path: Path) -> Iterator[Run]:
     with ExitStack() as stack:
 
         def go(*arguments: str, small: bool = True, seed: str | None = "5") -> Results:
-            keys = [part for key in SMALL for part in ("-s", key)] if small else []
+            given = {text.partition("=")[0] for text in arguments}
+            kept = [key for key in SMALL if small and key.partition("=")[0] not in given]
+            keys = [part for key in kept for part in ("-s", key)]
             seeded = ["--seed", seed] if seed is not None else []
             place = ["--results-dir", str(tmp_path), "--device", "cpu", "--jobs", "0", "--quiet"]
             assert invoke(["run", "netfragments", *keys, *seeded, *place, *arguments]) == 0

@@ -108,7 +108,7 @@ def start(block: Block, source: Sequence[TrialSource] | None) -> None:
         block.load_snapshot("best", lane, stored)
         block.values["lowest"][lane] = float(each.last("epoch").get("validation_mse", np.inf))
     block.restore("best")
-    block.done_epochs = int(source[0].last("epoch").get("epoch", 0))
+    block.done_epochs = int(source[0].arrays.get("epochs_done", 0))
 
 
 def finish_epoch(block: Block, metrics: Mapping[str, torch.Tensor]) -> None:

@@ -78,18 +78,19 @@ def _winners(
     channel_FP = np.empty((FEATURES, height * width), np.intp)
     best_P = np.empty(height * width, np.int64)
     match_P = np.empty(height * width, np.int64)
+    # Features come in rising order: those of one kind stand together.
+    starts = np.searchsorted(feature_n, np.arange(FEATURES + 1))
     for channel in range(channels):
         match_P[:] = 0
         for feature in range(FEATURES):
             for dy in range(side):
                 for dx in range(side):
                     if weight[channel, feature, dy, dx] > 0:
-                        for n in range(len(feature_n)):
-                            if feature_n[n] == feature:
-                                y = position_n[n] // width - dy + reach
-                                x = position_n[n] % width - dx + reach
-                                if 0 <= y < height and 0 <= x < width:
-                                    match_P[y * width + x] += 1
+                        for n in range(starts[feature], starts[feature + 1]):
+                            y = position_n[n] // width - dy + reach
+                            x = position_n[n] % width - dx + reach
+                            if 0 <= y < height and 0 <= x < width:
+                                match_P[y * width + x] += 1
         connections = 0
         for value in weight[channel].reshape(-1):
             connections += value > 0

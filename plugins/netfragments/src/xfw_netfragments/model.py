@@ -65,14 +65,12 @@ def host_weight(model: Fragments) -> np.ndarray:
 def require_float32(dtype: torch.dtype) -> None:
     """Refuse numbers in which a comparison of supports could flip (spec 9.3)."""
     if dtype != torch.float32:
-        raise xfw.UserError(
+        raise xfw.WrongInput(
             f"netfragments: S2 is computed in float32, found --dtype {str(dtype).removeprefix('torch.')}",
             hint="leave --dtype out: its sums are exact as they are",
-            exit_code=2,
         )
     if torch.get_float32_matmul_precision() != "highest":
-        raise xfw.UserError(
+        raise xfw.WrongInput(
             "netfragments: --allow-tf32 is refused: a flipped comparison changes the course of training",
             hint="leave --allow-tf32 out",
-            exit_code=2,
         )

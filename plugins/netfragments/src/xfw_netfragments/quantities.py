@@ -116,6 +116,7 @@ ARRAYS = (
 )
 OUTPUT_AXES = ("image", "step", "feature", "y", "x")
 SHARED_ARRAYS = (
+    Array("epochs_done", "int64", "epochs of the network, over all runs", "epochs"),
     Array("baseline_weights", "int64", "SHA-256 of the weights the baseline belongs to", axes=("word",)),
     Array("baseline/*", "bool", "merged output for the clean images", axes=OUTPUT_AXES),
     Array("baseline_images", "bool", "clean images", axes=("image", "y", "x")),

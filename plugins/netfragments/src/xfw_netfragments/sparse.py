@@ -95,7 +95,7 @@ class Seen:
         sides = (2 * reach + 1, 2 * reach + 1)
         windows = np.lib.stride_tricks.sliding_window_view(framed, sides, axis=(1, 2))
         y, x = np.nonzero(np.lib.stride_tricks.sliding_window_view(framed.any(0), sides).any((2, 3)))
-        found = windows[:, y, x].transpose(1, 0, 2, 3).reshape(len(y), -1).astype(np.float32)
+        found = windows[:, y, x].transpose(1, 0, 2, 3).reshape(len(y), len(seen) * sides[0] ** 2).astype(np.float32)
         return y * grid.width + x, found
 
 

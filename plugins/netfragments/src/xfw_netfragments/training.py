@@ -51,7 +51,13 @@ def start(block: Block, source: Sequence[TrialSource] | None) -> None:
     config: Config = block.configs[0]
     if config.model == "autoencoder":
         autoencoder.start(block, source)
-        return
+    else:
+        _start(block, config, source)
+    done = torch.full((block.size,), block.done_epochs, dtype=torch.int64, device=block.device)
+    block.values["epochs_done"] = done
+
+
+def _start(block: Block, config: Config, source: Sequence[TrialSource] | None) -> None:
     require_float32(block.dtype)
     if source is not None:
         block.done_epochs = _load_source(block, source)
@@ -60,10 +66,9 @@ def start(block: Block, source: Sequence[TrialSource] | None) -> None:
         block.parameters["weight"].copy_(torch.from_numpy(weight))
         block.done_epochs = config.train.start_epoch
     elif config.train.epochs == 0:
-        raise xfw.UserError(
+        raise xfw.WrongInput(
             "netfragments: there are no weights to evaluate: train.epochs=0, and none are given",
             hint="give -s weights=FILE or --from RUN, or train: -s train.epochs=5",
-            exit_code=2,
         )
     if block.done_epochs >= config.train.epochs > 0:
         block.warn(
@@ -80,9 +85,9 @@ def start(block: Block, source: Sequence[TrialSource] | None) -> None:
 
 def _load_source(block: Block, source: Sequence[TrialSource]) -> int:
     """Load what another run stored; return how many epochs it had."""
-    epochs = {int(each.last("epoch").get("epoch", 0)) for each in source}
+    epochs = {int(each.arrays.get("epochs_done", 0)) for each in source}
     if len(epochs) > 1:
-        raise xfw.UserError(
+        raise xfw.WrongInput(
             f"--from: the trials of run {source[0].run} have {sorted(epochs)} epochs, expected equal ones"
         )
     for lane, each in enumerate(source):
@@ -96,7 +101,7 @@ def _load_source(block: Block, source: Sequence[TrialSource]) -> int:
         )
         weight = connections.of_trial(each.arrays, stored.shape)
         if weight is None:
-            raise xfw.UserError(f"--from: run {each.run} holds no weights for trial {each.trial}", exit_code=2)
+            raise xfw.WrongInput(f"--from: run {each.run} holds no weights for trial {each.trial}")
         block.parameters["weight"][lane].copy_(torch.from_numpy(connections.fitting(weight, config.layer, each.run)))
     return epochs.pop()
 
@@ -107,10 +112,11 @@ def _load_source(block: Block, source: Sequence[TrialSource]) -> int:
 def finish_epoch(block: Block, metrics: Metrics) -> None:
     """Look at the validation images, and record the epoch."""
     config: Config = block.configs[0]
+    epoch = block.epoch + 1
+    block.values["epochs_done"].fill_(epoch)
     if config.model == "autoencoder":
         autoencoder.finish_epoch(block, metrics)
         return
-    epoch = block.epoch + 1
     _record(block, epoch, metrics)
     if config.s3.enabled:
         from xfw_netfragments import feedback
@@ -132,7 +138,8 @@ def finish(block: Block) -> None:
 
 
 def keep_weights(block: Block) -> None:
-    """Store the weights as they are now."""
+    """Store the weights as they are now, and how many epochs they have behind them."""
+    block.array("epochs_done", block.values["epochs_done"])
     if block.configs[0].model == "autoencoder":
         autoencoder.keep(block)
     else:
@@ -255,17 +262,26 @@ def _validate_densely(config: Config, weight: torch.Tensor, shown: Shown) -> tup
 
 def weight_statistics(weight: torch.Tensor) -> dict[str, NDArray[Any]]:
     """Return the statistics of every trial's weights, ``[T, …]`` to ``[T]`` (spec 4.3)."""
-    flat = weight.detach().flatten(1).double()
-    nonzero = (flat != 0).sum(1)
+    # Trial by trial: the last bits of a sum over many rows depend on how many there are.
+    rows = [_weight_statistics(own.flatten().double()) for own in weight.detach()]
+    found = torch.stack(rows, 1).cpu().numpy()
+    counts = {name: found[place].astype(np.int64) for place, name in enumerate(("weights_nonzero", "weights_one"))}
+    return {**counts, **dict(zip(WEIGHTS, found[len(counts) :], strict=True))}
+
+
+def _weight_statistics(flat: torch.Tensor) -> torch.Tensor:
+    """Return the two counts, then the quantities of WEIGHTS in their order."""
+    nonzero = (flat != 0).sum()
     values = (
-        flat.mean(1),
-        flat.std(1),
-        flat.amin(1),
-        flat.amax(1),
-        flat.sum(1) / nonzero.clamp_min(1),
-        (flat >= 0.9).double().mean(1),
-        (flat <= 0.1).double().mean(1),
-        flat.sum(1),
+        nonzero,
+        (flat == 1).sum(),
+        flat.mean(),
+        flat.std(),
+        flat.amin(),
+        flat.amax(),
+        flat.sum() / nonzero.clamp_min(1),
+        (flat >= 0.9).double().mean(),
+        (flat <= 0.1).double().mean(),
+        flat.sum(),
     )
-    found = {name: value.cpu().numpy() for name, value in zip(WEIGHTS, values, strict=True)}
-    return {**found, "weights_nonzero": nonzero.cpu().numpy(), "weights_one": (flat == 1).sum(1).cpu().numpy()}
+    return torch.stack([value.double() for value in values])
