@@ -118,6 +118,13 @@ def test_texts_are_exported(run: RunDir, capsys: pytest.CaptureFixture[str]) -> 
     assert stored["tables"]["trials"]["label"] == ["t0", "t1", "t2"]
 
 
+def test_texts_are_exported_as_parquet(run: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    assert invoke(["export", run.id, "--format", "parquet", "--results-dir", str(run.results_dir)]) == 0
+    table = parquet.read_table(capsys.readouterr().out.split()[1])
+    assert table.column("verdict").to_pylist()[5] == "trial 1 – ε1"
+
+
 def test_texts_are_merged_with_empty_ones_as_padding(run: RunDir, tmp_path: Path) -> None:
     assert trained(tmp_path, "-s", "epochs=2", "--seed", "2") == 0
     merged = merge([run, find_run(tmp_path, "@last")], tmp_path, ())
