@@ -138,10 +138,11 @@ def interleaved(runs: Runs, task: int, args: argparse.Namespace, clock: Callable
     """Return seconds per trial and iteration of every candidate, one entry a repeat, measured in turn."""
     for run, _ in runs.values():
         run.run(task, 2)
-    return {
-        name: [measure(run, task, args.iterations, clock) / share for _ in range(args.repeats)]
-        for name, (run, share) in runs.items()
-    }
+    found: Times = {name: [] for name in runs}
+    for _ in range(args.repeats):
+        for name, (run, share) in runs.items():
+            found[name].append(measure(run, task, args.iterations, clock) / share)
+    return found
 
 
 def candidates(args: argparse.Namespace) -> Runs:
