@@ -27,7 +27,14 @@ from xfw.store.rundir import list_runs
 
 REPOSITORY = Path(__file__).parents[1]
 EXAMPLE = REPOSITORY / "docs" / "examples" / "noisy_digits"
-PAGES = ("README.md", "docs/using.md", "docs/plugins.md", "docs/file-format.md", "plugins/psa/README.md")
+PAGES = (
+    "README.md",
+    "docs/using.md",
+    "docs/plugins.md",
+    "docs/file-format.md",
+    "plugins/psa/README.md",
+    "plugins/wandb/README.md",
+)
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 DATA_DIR = os.environ.get("XFW_DATA_DIR", "")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import struct
 import sys
 import time
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 from xfw.cli.main import invoke
@@ -22,6 +24,7 @@ from xfw.store.results import open_run
 from xfw.store.rundir import RunDir, find_run
 from xfw.testing import small
 from xfw.testing.runs import metrics_of
+from xfw_wandb.tracker import WandbOptions, flat
 
 wandb = pytest.importorskip("wandb", reason="the package wandb is not installed: nothing of xfw-wandb is tested")
 
@@ -190,8 +193,6 @@ def test_tracking_changes_no_stored_number_and_writes_nowhere_else(folder: Path)
 
 
 def test_texts_and_arrays_of_a_row() -> None:
-    from xfw_wandb.tracker import flat
-
     found = flat({"t": np.array("a", object), "n": np.int64(3), "v": np.arange(3.0), "big": np.arange(100.0)})
     assert {name: value for name, value in found.items() if name != "big"} == {
         "t": "a",
@@ -201,6 +202,12 @@ def test_texts_and_arrays_of_a_row() -> None:
         "v/2": 2.0,
     }
     assert isinstance(found["big"], wandb.Histogram)
+
+
+def test_every_option_is_documented() -> None:
+    page = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    table = page.partition("| option |")[2].partition("\n\n")[0]
+    assert re.findall(r"^\| `(\w+)`", table, re.MULTILINE) == [field.name for field in attrs.fields(WandbOptions)]
 
 
 def test_without_the_package_nothing_is_computed(
