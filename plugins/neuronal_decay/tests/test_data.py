@@ -201,3 +201,11 @@ def test_quick_splits_the_digits_in_order() -> None:
     assert torch.equal(sets["train1"].tensors[0], whole.train_images[:1500].flatten(1))
     assert torch.equal(sets["test"].tensors[0][:297], whole.train_images[1500:].flatten(1))
     assert len(sets["test"]) == 3 * 297
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_bytes_are_divided_exactly(device: str) -> None:
+    images = torch.arange(256, dtype=torch.uint8).view(1, -1)
+    found, _ = data.scaled(images.to(device), torch.zeros(1, device=device))
+    assert found.dtype == torch.float32
+    assert found.cpu().tolist() == [[float(np.float32(value) / np.float32(255.0)) for value in range(256)]]

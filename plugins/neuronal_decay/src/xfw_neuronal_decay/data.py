@@ -82,8 +82,11 @@ def load(config: Config, sources: Sources) -> dict[str, Dataset]:
 
 
 def scaled(images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Return bytes as numbers from 0 to 1; a division, since the product with 1/255 has other bits."""
-    return images.to(torch.float32) / 255.0, labels
+    """Return bytes as numbers from 0 to 1.
+
+    The divisor is a tensor: CUDA divides by a Python number as it multiplies with its reciprocal, which has other bits.
+    """
+    return torch.div(images, torch.full((), 255.0, device=images.device)), labels
 
 
 def _every_task(
