@@ -27,6 +27,15 @@ Train = Callable[..., Trained]
 Run = Callable[..., Results]
 
 
+@pytest.fixture(autouse=True)
+def cuda_where_needed(request: pytest.FixtureRequest) -> None:
+    """Skip, and say so, what needs a CUDA device where there is none."""
+    if request.node.get_closest_marker("gpu") is not None:
+        torch = pytest.importorskip("torch")
+        if not torch.cuda.is_available():
+            pytest.skip("needs a CUDA device")
+
+
 @pytest.fixture(scope="session")
 def experiment() -> Experiment:
     return load_experiment("neuronal_decay")
