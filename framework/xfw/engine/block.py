@@ -46,6 +46,7 @@ class Block:
         log: Callable[[str], None],
         live: Path | None = None,
         diary: Callable[[str], None] = lambda _text: None,
+        stored: Callable[[str], list[TrialSource]] | None = None,
     ) -> None:
         self.members, self.configs, self.size = tuple(members), tuple(configs), len(members)
         self.conditions = conditions
@@ -58,7 +59,7 @@ class Block:
         self.snapshots: dict[str, torch.Tensor] = {}
         self.epoch, self.epochs, self.first_epoch, self.done_epochs, self.stage = 0, 0, 0, 0, ""
         self._live = live
-        self.lookup: Callable[[str], list[TrialSource]] | None = None
+        self._stored = stored
         self.finite = torch.ones(len(members), dtype=torch.bool, device=self.device)
         self._warned: set[str] = set()
 
@@ -160,9 +161,9 @@ class Block:
 
         Which condition of that run a trial belongs to is found as for ``--from``. Raises UserError where it has none.
         """
-        if self.lookup is None:
+        if self._stored is None:
             raise UserError(f"run '{run}' cannot be read here: this block belongs to no folder of runs")
-        found = self.lookup(run)
+        found = self._stored(run)
         self.log(f"read run {found[0].run}")
         return [*found, *([found[0]] * (self.size - len(found)))]
 

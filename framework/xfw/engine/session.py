@@ -72,8 +72,7 @@ def run_block(
     another run. Raises Interrupted after a commit when
     ``control`` asks to stop. Exceptions of the plugin pass through.
     """
-    session = Session(manifest, plan, experiment, committer, control, log, live)
-    session.block.lookup = stored
+    session = Session(manifest, plan, experiment, committer, control, log, live, stored)
     if restored is None:
         session.start(source)
     else:
@@ -93,6 +92,7 @@ class Session:
         control: Control,
         log: Callable[[str], None],
         live: Path | None = None,
+        stored: Callable[[str], list[TrialSource]] | None = None,
     ) -> None:
         self.hooks, self.committer, self.control, self.log = experiment.hooks, committer, control, log
         self.plan = plan
@@ -104,7 +104,15 @@ class Session:
         self.debug = "--debug" in manifest.command
         conditions = len(manifest.conditions)
         self.block = Block(
-            parts.lanes, self.configs, conditions, self.trainer, self.recorder, self._note, live, diary=log
+            parts.lanes,
+            self.configs,
+            conditions,
+            self.trainer,
+            self.recorder,
+            self._note,
+            live,
+            diary=log,
+            stored=stored,
         )
         self.block.epochs, self.block.stage = len(self.epochs), self.stages[0].name
         self.position = {"stage": 0, "cell": 0, "epoch": 0, "step": 0, "first_epoch": 0}
