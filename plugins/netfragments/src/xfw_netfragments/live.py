@@ -81,15 +81,19 @@ def _activity(image: NDArray[np.uint8], features_FHW: NDArray[np.bool_], output:
         for where, (title, active) in zip(axes, panels, strict=True):
             where.imshow(image, cmap="gray")
             if active is not None:
-                where.imshow(_first_feature(active), cmap="jet", vmin=0, vmax=FEATURES + 1, alpha=OPACITY)
+                where.imshow(_overlay(active), alpha=OPACITY)
             where.set_title(title)
             _bare(where)
     return figure
 
 
-def _first_feature(active_FHW: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return the number (from 1) of the first active feature at every place, 0 where there is none."""
-    return np.where(active_FHW.any(0), active_FHW.argmax(0) + 1, 0)
+def _overlay(active_FHW: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the colour of the first active feature at every place, black where there is none, (H, W, 3)."""
+    from matplotlib import colormaps
+
+    first = np.where(active_FHW.any(0), active_FHW.argmax(0) + 1, 0)
+    colours = colormaps["jet"](first / (FEATURES + 1))[..., :3]
+    return np.asarray(np.where(first[..., None] > 0, colours, 0.0))
 
 
 def _weights(weight: torch.Tensor) -> Figure:

@@ -9,6 +9,7 @@ import io
 import shutil
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -19,14 +20,15 @@ from xfw.analysis.output import Output
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from PIL.ImageFont import FreeTypeFont
     from xfw.store.results import Results
 
 __all__ = ["ANALYZER", "Options", "Scene", "picture", "run"]
 
 WIDTH, HEIGHT, PANEL = 1324, 490, 256
 GAP, TOP = 60, 150
-FONT, SMALL = 30, 20
-TITLES = ("Input image", "S1 features", "S2 activity", "S2 support v̂")
+SMALL = 20
+TITLES = ("Input image", "S1 features", "S2 activity", "S2 probability")
 MOST = 4
 """Points that are shown where none is named."""
 
@@ -108,11 +110,11 @@ def frames(scene: Scene, title: str) -> Iterator[Image]:
 def picture(scene: Scene, image: int, step: int, title: str) -> Image:
     """Return one frame: a title line, and four panels."""
     from PIL import Image as Images
-    from PIL import ImageDraw, ImageFont
+    from PIL import ImageDraw
 
     canvas = Images.new("RGB", (WIDTH, HEIGHT), "white")
     pen = ImageDraw.Draw(canvas)
-    pen.text((WIDTH // 2, 40), title, fill="black", font=ImageFont.load_default(SMALL + 4), anchor="mm")
+    pen.text((WIDTH // 2, 40), title, fill="black", font=_font(SMALL + 4), anchor="mm")
     z_FHW, seen_FHW = scene.z[image, step], scene.features[image]
     panels = (
         np.repeat(scene.images[image].astype(np.uint8)[..., None] * 255, 3, 2),
@@ -122,10 +124,18 @@ def picture(scene: Scene, image: int, step: int, title: str) -> Image:
     )
     for place, (name, panel) in enumerate(zip(TITLES, panels, strict=True)):
         left = GAP + place * (PANEL + GAP)
-        pen.text((left + PANEL // 2, TOP - 24), name, fill="black", font=ImageFont.load_default(SMALL), anchor="mm")
+        pen.text((left + PANEL // 2, TOP - 24), name, fill="black", font=_font(SMALL), anchor="mm")
         enlarged = Images.fromarray(panel).resize((PANEL, PANEL), Images.Resampling.NEAREST)
         canvas.paste(enlarged, (left, TOP))
     return canvas
+
+
+def _font(size: int) -> FreeTypeFont:
+    """Return the font that matplotlib brings along: it has the Greek letters."""
+    from matplotlib import get_data_path
+    from PIL import ImageFont
+
+    return ImageFont.truetype(Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)
 
 
 def _coloured(active_FHW: NDArray[np.bool_]) -> Bytes:
