@@ -96,6 +96,17 @@ def test_failure_is_reported_at_once_and_at_the_end_and_the_others_go_on(tmp_pat
         assert results.status == ["failed", "done"]
 
 
+def test_a_trial_that_diverged_is_named_and_ends_with_1_though_its_block_is_done(tmp_path):
+    manifest = make_manifest(experiment="small", config={}, trials=1, sweep={"lr": [0.01, 1e38]})
+    run = run_of(tmp_path, manifest)
+    code, text = supervised(run, jobs=0)
+    assert code == 1
+    assert states(run) == ["done"]
+    assert "diverged (parameters not finite): lr=1e+38: trials 0" in text
+    with open_run(run) as results:
+        assert results.status == ["done", "diverged"]
+
+
 def test_fail_fast_starts_nothing_more(tmp_path):
     run = split_run(tmp_path, {"fail_in": 2}, 99)
     code, _ = supervised(run, jobs=1, fail_fast=True)

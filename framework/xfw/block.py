@@ -147,6 +147,10 @@ def outcome(
         return claims.FAILED, str(error), error.exit_code
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the plugin's code runs in here
         reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        if type(error).__name__ == "OutOfMemoryError":
+            reason += (
+                f"\n  its {plan.width} trials do not fit: start the run again with --block-size {plan.width // 2 or 1}"
+            )
         keep_traceback(directory, claim.attempt, traceback.format_exc())
         log(f"attempt {claim.attempt} failed: {reason}")
         return claims.FAILED, reason, getattr(error, "exit_code", 1)

@@ -144,10 +144,13 @@ class Supervision:
             self._display.say(f"{len(self._failures)} failed:", always=True)
         for failure in self._failures:
             self._display.say(f"  {self._name(failure.block)}{failure.reason}", always=True)
+        diverged = diverged_trials(self._run)
+        if diverged:
+            self._display.say(f"diverged (parameters not finite): {'; '.join(diverged)}", always=True)
         if self._stop.signal is not None:
             self._display.say(f"stopped; go on with: xfw resume {self._run.id}", always=True)
             return self._stop.exit_code
-        return min((failure.exit_code for failure in self._failures), default=0)
+        return min((failure.exit_code for failure in self._failures), default=1 if diverged else 0)
 
     @property
     def _stopping(self) -> bool:
@@ -234,6 +237,21 @@ class Supervision:
         """Bring the display up to date with what the running blocks tell."""
         self._progress |= {index: read_progress(self._run.block_dir(index)) for index in self._running}
         self._display.show(self._states, self._progress)
+
+
+def diverged_trials(run: RunDir) -> list[str]:
+    """Return which trials of a sealed run have diverged, by condition."""
+    from xfw.store.results import open_run
+
+    if not run.run_file.exists():
+        return []
+    with open_run(run) as results:
+        found: dict[int, list[int]] = {}
+        for condition, trial, status in zip(results.condition, results.trial, results.status, strict=True):
+            if status == "diverged":
+                found.setdefault(int(condition), []).append(int(trial))
+        labels = results.condition_labels()
+    return [f"{labels[condition]}: trials {', '.join(map(str, trials))}" for condition, trials in found.items()]
 
 
 def exit_text(code: int | None) -> str:
