@@ -1,0 +1,75 @@
+"""Trials that have passes or stages behind them: epochs of a whole life, stages whose product is given, stored trials."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import pytest
+import torch
+import xfw
+from torch import nn
+from xfw.errors import UserError
+from xfw.plan.stages import stages_to_run
+from xfw.plugins.registry import Experiment
+from xfw.testing.blocks import block_session, train_block
+from xfw.testing.plugins import make_experiment
+
+
+@attrs.frozen(kw_only=True)
+class Config:
+    done: int = xfw.key(0, ge=0, help="passes that are behind the trials")
+
+
+def made(seen: list[tuple[int, float]]) -> Experiment:
+    def on_start(block: Any) -> None:
+        block.done_epochs = block.configs[0].done
+
+    def train_step(model: Any, batch: tuple[torch.Tensor, ...]) -> dict[str, torch.Tensor]:
+        return {"sum": batch[0].sum().double(), "first": batch[0][0].double()}
+
+    def on_epoch_end(block: Any, metrics: Any) -> None:
+        seen.append((block.epoch, float(metrics["first"][0])))
+
+    return make_experiment(
+        Config,
+        "lives",
+        load_data=lambda config: {"train": xfw.Dataset((torch.arange(40),))},
+        build_model=lambda config: nn.Linear(1, 1),
+        epochs=lambda config: [xfw.Epoch(40)] * 4,
+        records=lambda config: xfw.Records(),
+        train_step=train_step,
+        on_start=on_start,
+        on_epoch_end=on_epoch_end,
+    )
+
+
+def test_passes_that_are_done_are_left_out_and_the_rest_has_its_own_order() -> None:
+    whole: list[tuple[int, float]] = []
+    train_block(made(whole), trials=1)
+    rest: list[tuple[int, float]] = []
+    train_block(made(rest), ["done=2"], trials=1)
+    assert [epoch for epoch, _ in whole] == [0, 1, 2, 3]
+    assert rest == whole[2:]
+
+
+@pytest.mark.parametrize("done", [4, 7])
+def test_nothing_is_trained_where_all_passes_are_done(done: int) -> None:
+    seen: list[tuple[int, float]] = []
+    assert train_block(made(seen), [f"done={done}"], trials=1).status == ["done"]
+    assert seen == []
+
+
+@pytest.mark.parametrize("stored", [(), ("train",)])
+def test_a_later_stage_does_without_one_whose_product_is_given(stored: tuple[str, ...]) -> None:
+    known = [xfw.Stage("train", "", given=True), xfw.Stage("probe", "", 2), xfw.Stage("report", "", 1)]
+    assert stages_to_run(known, "probe", stored) == ("probe",)
+    assert stages_to_run(known, "report", stored) == ("probe", "report")
+    assert stages_to_run(known, None, stored) == ("train", "probe", "report")
+    assert stages_to_run(known, "train", stored) == ("train",)
+
+
+def test_a_block_in_memory_has_no_other_runs_to_read() -> None:
+    session = block_session(made([]), trials=1)
+    with pytest.raises(UserError, match="belongs to no folder of runs"):
+        session.block.stored_trials("lives-1")
