@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Output", "compute", "present"]
 
-CHUNK = 8
+CHUNK = 16
 """Images that a GPU settles at once."""
 
 CLEAN = Corruption(0.0, 0)

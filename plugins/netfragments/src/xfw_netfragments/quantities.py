@@ -159,7 +159,7 @@ def _last(variable: str) -> Callable[[Results], np.ndarray]:
     def compute(results: Results) -> np.ndarray:
         values = np.asarray(results.values("epoch", variable), np.float64)
         last = results.count("epoch") - 1
-        return np.where(last >= 0, values[np.arange(len(values)), np.maximum(last, 0)], np.nan)
+        return np.asarray(np.where(last >= 0, values[np.arange(len(values)), np.maximum(last, 0)], np.nan))
 
     return compute
 
@@ -168,14 +168,14 @@ def _series(stream: str, variable: str) -> Callable[[Results], np.ndarray]:
     def compute(results: Results) -> np.ndarray:
         values = np.asarray(results.values(stream, variable), np.float64)
         rows = np.arange(values.shape[1])[None, :]
-        return np.where(rows < results.count(stream)[:, None], values, np.nan)
+        return np.asarray(np.where(rows < results.count(stream)[:, None], values, np.nan))
 
     return compute
 
 
 def _lowest_error(results: Results) -> np.ndarray:
     found = _series("epoch", "validation_mse")(results)
-    return np.fmin.reduce(found, axis=1)
+    return np.asarray(np.fmin.reduce(found, axis=1))
 
 
 METRICS = (
