@@ -1,4 +1,4 @@
-"""Trials that have passes or stages behind them: epochs of a whole life, stages whose product is given, stored trials."""
+"""Trials with passes or stages behind them: epochs of a whole life, stages that are given, stored trials."""
 
 from __future__ import annotations
 
