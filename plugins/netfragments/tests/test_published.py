@@ -210,6 +210,18 @@ def test_other_images_with_the_published_weights(
     assert second == pytest.approx(noisy, abs=2e-4)
 
 
+def test_bernoulli_evaluation_of_the_published_weights(run: Run, published: Path) -> None:
+    few = ("evaluate.theta=[bernoulli]", "evaluate.power=[1.2+0.2t]", "evaluate.noise=[0.1]", "evaluate.repeats=2")
+    results = evaluated(run, published, *few, "evaluate.line_interrupt=[]")
+    # Published: .957 (.001), .406 (.014), .300 (.010), mean and SD of five repeats; here the mean of two within 4 SD.
+    for name, mean, deviation in (
+        ("noise_reduction", 0.957, 0.001),
+        ("recall", 0.406, 0.014),
+        ("precision", 0.3, 0.01),
+    ):
+        assert results.values("evaluation", name)[0].mean() == pytest.approx(mean, abs=4 * deviation)
+
+
 # --- targets -------------------------------------------------------------------------------------------------
 
 

@@ -169,6 +169,11 @@ def test_repeats_redraw_and_the_first_is_the_only_one() -> None:
     assert recalls[0] == once.record("evaluation", "recall")[0, 0]
 
 
+def test_a_bernoulli_network_is_compared_with_another_draw_of_itself() -> None:
+    found = block("evaluate.theta=[bernoulli]", "evaluate.noise=[0]", "evaluate.line_interrupt=[]")
+    assert 0 < found.record("evaluation", "recall")[0, 0] < 1
+
+
 def test_a_known_step_is_not_computed_again_and_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     keys = ["data.lines=four", "train.epochs=12", "data.train=40"]
     with_recall = block(*keys)

@@ -13,7 +13,7 @@ from xfw.config.structure import structure
 
 from xfw_netfragments import connections
 from xfw_netfragments.config import Config
-from xfw_netfragments.points import Slot, sample_count, settings, slots
+from xfw_netfragments.points import sample_count, settings
 
 if TYPE_CHECKING:
     from xfw.engine.block import Block
@@ -33,9 +33,9 @@ def store(block: Block, shown: Sequence[Sequence[tuple[Scene, Output]]]) -> None
         last = _of_run(block, config.evaluate.baseline)
     block.values["baseline"] = torch.from_numpy(last).to(block.device)
     images = np.stack([own[0][0].images for own in shown])
-    for place, slot in enumerate(slots(config)):
+    for place in range(len(settings(config))):
         z = np.stack([own[place][1].z for own in shown])
-        block.array(slot.name, z.reshape(*z.shape[:4], *images.shape[-2:]))
+        block.array(f"baseline/{place}", z.reshape(*z.shape[:4], *images.shape[-2:]))
     block.array("baseline_images", images.astype(bool))
     block.array("baseline_weights", np.stack([_identity(block, lane) for lane in range(block.size)]))
 
@@ -47,7 +47,7 @@ def _identity(block: Block, lane: int) -> NDArray[np.int64]:
 
 
 def _of_run(block: Block, reference: str) -> NDArray[np.bool_]:
-    """Return the stored activity of another run, (T, slots, N, X), after making sure that it belongs to these."""
+    """Return the stored activity of another run, (T, settings, N, X), after making sure that it belongs to these."""
     found = []
     for lane, trial in enumerate(block.stored_trials(reference)):
         config: Config = block.configs[lane]
@@ -56,12 +56,12 @@ def _of_run(block: Block, reference: str) -> NDArray[np.bool_]:
                 f"evaluate.baseline: the baseline of run {trial.run} does not fit trial {block.members[lane].trial}",
                 [xfw.Problem(path, text) for path, text in problems],
             )
-        found.append(np.stack([_stored(trial, slot) for slot in slots(config)]))
+        found.append(np.stack([_stored(trial, place) for place in range(len(settings(config)))]))
     return np.stack(found)
 
 
-def _stored(trial: TrialSource, slot: Slot) -> NDArray[np.bool_]:
-    z = np.asarray(trial.arrays[slot.name])[:, -1]
+def _stored(trial: TrialSource, setting: int) -> NDArray[np.bool_]:
+    z = np.asarray(trial.arrays[f"baseline/{setting}"])[:, -1]
     return z.reshape(len(z), -1).astype(bool)
 
 
@@ -78,7 +78,6 @@ def differences(config: Config, identity: NDArray[np.int64], trial: TrialSource)
         ("s1", (config.s1.filters, config.s1.activation), (other.s1.filters, other.s1.activation)),
         ("random", config.random, other.random),
         ("settings", _names(config), _names(other)),
-        ("evaluate.repeats", len(slots(config)), len(slots(other))),
     ]
     return [(f"$.{name}", f"the baseline has {there}, expected {here}") for name, here, there in pairs if here != there]
 

@@ -20,6 +20,7 @@ from xfw_netfragments import autoencoder, baseline, full, lateral, schedules, sp
 from xfw_netfragments.config import Config
 from xfw_netfragments.imagery import Scene, counter, flipped_features, scene
 from xfw_netfragments.layer import FEATURES, Dynamics
+from xfw_netfragments.lines import Keyed
 from xfw_netfragments.measures import Corrupted, measure
 from xfw_netfragments.model import host_kernel
 from xfw_netfragments.points import Corruption, Slot, corruptions, settings, slots
@@ -70,46 +71,49 @@ def compute(block: Block, cell: int) -> None:
     config: Config = block.configs[0]
     corruption = corruptions(config)[cell - 1]
     first = (cell - 1) * len(slots(config))
-    shown = [_show(block, lane, corruption) for lane in range(block.size)]
+    shown = [_show(block, lane, corruption, slots(config), keyed(block, lane)) for lane in range(block.size)]
     for place, slot in enumerate(slots(config)):
-        rows = [
-            measure(own[place].output.last, block.values["baseline"][lane, place].cpu().numpy(), own[place].corrupted)
-            for lane, own in enumerate(shown)
-        ]
+        clean = block.values["baseline"][:, slot.setting].cpu().numpy()
+        rows = [measure(own[place].output.last, clean[lane], own[place].corrupted) for lane, own in enumerate(shown)]
         _record(block, first + place, corruption, slot, rows)
         if config.evaluate.store_activity:
             _store(block, first + place, [own[place] for own in shown])
 
 
 def _clean(block: Block, lane: int) -> list[tuple[Scene, Output]]:
-    return [(shown.scene, shown.output) for shown in _show(block, lane, CLEAN)]
+    """Return what one trial's network makes of the clean images, setting by setting."""
+    draws = keyed(block, lane)
+
+    def own(purpose: str, counter: int) -> np.random.Generator:
+        # With the draws of the points a Bernoulli network would agree with itself by more than its rule makes it.
+        return draws(f"baseline-{purpose}", counter)
+
+    wanted = [Slot(number, 0) for number in range(len(settings(block.configs[lane])))]
+    return [(shown.scene, shown.output) for shown in _show(block, lane, CLEAN, wanted, own)]
 
 
-def _show(block: Block, lane: int, corruption: Corruption) -> list[Shown]:
+def _show(block: Block, lane: int, corruption: Corruption, wanted: Sequence[Slot], draws: Keyed) -> list[Shown]:
     """Return what one trial's network makes of a corruption, slot by slot."""
     config: Config = block.configs[lane]
-    draws = keyed(block, lane)
-    made = scene(config, draws, corruption.interrupt)
+    made = scene(config, keyed(block, lane), corruption.interrupt)
     found: dict[Slot, Shown] = {}
-    for repeat in sorted({slot.repeat for slot in slots(config)}):
-        chosen = [slot for slot in slots(config) if slot.repeat == repeat]
+    for repeat in sorted({slot.repeat for slot in wanted}):
+        chosen = [slot for slot in wanted if slot.repeat == repeat]
         features, corrupted = flipped_features(config, draws, made, corruption, repeat)
         dynamics = [settings(config)[slot.setting].dynamics if config.model == "s2" else None for slot in chosen]
-        uniform = _uniform(block, lane, features, dynamics, repeat)
+        uniform = _uniform(config, draws, features, dynamics, repeat)
         outputs = present(block.module(lane), config, features, dynamics, uniform)
         found |= {slot: Shown(made, features, corrupted, each) for slot, each in zip(chosen, outputs, strict=True)}
-    return [found[slot] for slot in slots(config)]
+    return [found[slot] for slot in wanted]
 
 
 def _uniform(
-    block: Block, lane: int, features_NFHW: Floats, dynamics: Sequence[Dynamics | None], repeat: int
+    config: Config, draws: Keyed, features_NFHW: Floats, dynamics: Sequence[Dynamics | None], repeat: int
 ) -> Floats | None:
     """Return the draws of Bernoulli cells: functions of repeat, image, time step and cell, equal for all points."""
     if not any(each is not None and each.theta is None for each in dynamics):
         return None
-    steps = block.configs[lane].s2.timesteps
-    shape = (steps, FEATURES, features_NFHW[0, 0].size)
-    draws = keyed(block, lane)
+    shape = (config.s2.timesteps, FEATURES, features_NFHW[0, 0].size)
     return np.stack(
         [draws("cells", counter(repeat, place)).random(shape, np.float32) for place in range(len(features_NFHW))]
     )

@@ -40,11 +40,6 @@ class Slot:
     setting: int
     repeat: int
 
-    @property
-    def name(self) -> str:
-        """Return the name of its baseline in the file."""
-        return f"baseline/{self.setting}" + (f".{self.repeat}" if self.repeat else "")
-
 
 @frozen
 class Corruption:
