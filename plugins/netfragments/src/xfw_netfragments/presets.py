@@ -35,9 +35,9 @@ def _preset(epochs: int, timesteps: int, activation: str, power: tuple[float, ..
 
 _PUBLISHED = {**_preset(100, 6, "0.5", FROM_1_2, random="published"), **GRID}
 _QUICK = {
-    **_preset(5, 6, "0.5", FROM_1_2),
+    "train.epochs": 5,
     "evaluate.noise": (0.0, 0.05, 0.1, 0.2),
-    "evaluate.theta": ("0.5",),
+    "evaluate.line_interrupt": (2, 4, 6),
 }
 _AUTOENCODER = {
     "model": "autoencoder",
