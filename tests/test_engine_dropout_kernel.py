@@ -6,7 +6,7 @@ import importlib.util
 
 import pytest
 import torch
-from xfw.engine.rng import Rng, key_words
+from xfw.engine.rng import Rng, key_words, purpose_keys
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
@@ -39,7 +39,7 @@ def test_values_gradients_and_layout_are_those_of_tensor_operations(
     mask = kept.to(dtype) * scale.to(dtype).view(-1, *ones)
     x = laid_out(shape, order, dtype).requires_grad_()
     gradient = laid_out(shape, "rows first", dtype)
-    found = drop(x, rng.purpose_keys("site"), threshold, scale)
+    found = drop(x, purpose_keys(rng, "site"), threshold, scale)
     assert torch.equal(found, x * mask)
     assert found.stride() == x.stride() or len(shape) > 2
     assert torch.equal(torch.autograd.grad(found, x, gradient)[0], gradient * mask)

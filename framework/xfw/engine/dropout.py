@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from xfw.engine.rng import Rng
+from xfw.engine.rng import Rng, purpose_keys
 
 __all__ = ["KeyedDropout", "RngHolder", "replace_dropout"]
 
@@ -66,7 +66,7 @@ class KeyedDropout(nn.Module):
         from xfw.engine.dropout_kernel import drop
 
         single = not self.threshold.dim()
-        k0, k1, p0, p1 = rng.purpose_keys(self.site)
+        k0, k1, p0, p1 = purpose_keys(rng, self.site)
         keys = k0.reshape(-1), k1.reshape(-1), p0, p1
         y = drop(x.unsqueeze(0) if single else x, keys, self.threshold.reshape(-1), self.scale.reshape(-1))
         return y[0] if single else y

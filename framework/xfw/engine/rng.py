@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import torch
 
-__all__ = ["Rng", "key_words", "keyed_order"]
+__all__ = ["Rng", "key_words", "keyed_order", "purpose_keys"]
 
 # Multipliers of the "lowbias32" mixer (C. Wellons, Hash Function Prospector, 2018; public domain), as signed words.
 _M1 = 0x7FEB352D
@@ -73,10 +73,6 @@ class Rng:
             self._keys = (k0, k1)
         return self._keys
 
-    def purpose_keys(self, purpose: str) -> tuple[torch.Tensor, torch.Tensor, int, int]:
-        """Return the key words of this step, and the words of a purpose that ``bits`` mixes with them."""
-        return (*self._step_keys(), *_purpose_words(purpose))
-
     def bits(self, purpose: str, shape: Sequence[int]) -> torch.Tensor:
         """Return uniform 32-bit words (int32) of the given shape."""
         k0, k1 = self._step_keys()
@@ -106,6 +102,11 @@ class Rng:
     def permutation(self, purpose: str, count: int) -> torch.Tensor:
         """Return a uniform permutation of 0 … count-1 (int64)."""
         return _argsort(self.bits(purpose, (count,)))
+
+
+def purpose_keys(rng: Rng, purpose: str) -> tuple[torch.Tensor, torch.Tensor, int, int]:
+    """Return the key words of a step, and the words of a purpose that ``Rng.bits`` mixes with them."""
+    return (*rng._step_keys(), *_purpose_words(purpose))
 
 
 def _argsort(bits: torch.Tensor) -> torch.Tensor:
