@@ -119,7 +119,8 @@ def session(tmp_path: Path, polls: int, **how: Any) -> Session:
 
 def stored(tmp_path: Path) -> tuple[Mapping[str, Mapping[str, np.ndarray]], Mapping[str, Any], Mapping[str, Any]]:
     last = load_state(tmp_path)
-    assert last is not None and last.final
+    assert last is not None
+    assert last.final
     return segments.read_all(tmp_path, last.segments), last.state, last.arrays
 
 
