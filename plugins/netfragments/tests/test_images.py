@@ -245,7 +245,7 @@ def test_keyed_lines_are_uniform_over_both_families() -> None:
 def test_the_four_lines_come_in_turn() -> None:
     config = Config(data=Data(lines="four"))
     assert lines.training_order(config, 0, keyed("order", 0), 3, 6).tolist() == [0, 1, 2, 3, 0, 1]
-    assert len(lines.drawn_lines(config)) == 4
+    assert len(lines.drawn_lines("four", 32)) == 4
 
 
 # --- noise ---------------------------------------------------------------------------------------------------

@@ -403,6 +403,7 @@ def test_there_must_be_weights_to_evaluate(run: Run, tmp_path: Path, capfd: pyte
 def test_other_precisions_are_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     place = ("--results-dir", str(tmp_path), "--device", "cpu", "--jobs", "0", "--quiet")
     assert "S2 is computed in float32" in failed(capfd, *place, "--dtype", "float64")
+    assert "--allow-tf32 is refused" in failed(capfd, *place, "--allow-tf32")
 
 
 def test_live_pictures_are_files_of_the_run(run: Run, tmp_path: Path) -> None:

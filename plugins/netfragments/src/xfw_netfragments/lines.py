@@ -25,9 +25,9 @@ FOUR: tuple[Line, ...] = (((2, 16), (30, 16)), ((16, 2), (16, 30)), ((2, 2), (30
 """The lines of the four-line set (spec 3.4), shown in turn."""
 
 
-def drawn_lines(config: Config) -> list[Line]:
-    """Return the lines that training may show; orders are indices into them."""
-    return list(FOUR) if config.data.lines == "four" else training_lines(config.data.size)
+def drawn_lines(lines: str, size: int) -> list[Line]:
+    """Return the lines that training may show (all, or four); orders are indices into them."""
+    return list(FOUR) if lines == "four" else training_lines(size)
 
 
 @lru_cache(maxsize=64)

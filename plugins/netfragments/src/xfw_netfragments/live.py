@@ -41,7 +41,7 @@ def draw(block: Block, epoch: int) -> None:
         name = f"epoch{epoch:04d}_condition{member.condition}_trial{member.trial}"
         config: Config = block.configs[lane]
         shown = validation_features(block, lane, epoch)
-        images = draw_all(drawn_lines(config), config.data.size)[shown.lines]
+        images = draw_all(drawn_lines(config.data.lines, config.data.size), config.data.size)[shown.lines]
         output = present(block.module(lane), config, shown.features, [config.dynamics], shown.uniform)[0]
         for place, image in enumerate(images):
             _save(block, f"{name}_image{place}.png", _activity(image, shown.features[place] > 0.5, output, place))

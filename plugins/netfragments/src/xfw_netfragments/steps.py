@@ -6,6 +6,7 @@ elsewhere the step is a fixed sequence of dense operations. Axes: N image, F fea
 
 from __future__ import annotations
 
+from functools import lru_cache
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -14,9 +15,13 @@ import numpy as np
 import torch
 
 from xfw_netfragments import full, lateral, sparse, supports
+from xfw_netfragments.config import S1
 from xfw_netfragments.feedback import WithFeedback
-from xfw_netfragments.layer import FEATURES, Dynamics
+from xfw_netfragments.layer import FEATURES, Dynamics, Layer
+from xfw_netfragments.lines import drawn_lines
 from xfw_netfragments.model import Fragments, host_kernel, host_weight
+from xfw_netfragments.rasters import draw
+from xfw_netfragments.s1 import features
 
 if TYPE_CHECKING:
     from xfw.engine.rng import Rng
@@ -47,7 +52,6 @@ class Recall:
 
     def __init__(self, weight: np.ndarray, certain: bool) -> None:
         self._weight, self._version, self._certain = weight.copy(), 0, certain
-        self._seen: dict[int, sparse.Seen] = {}
         self._outcomes: dict[int, Outcome] = {}
 
     def outcome(self, line: int, weight: np.ndarray) -> Outcome | None:
@@ -65,13 +69,12 @@ class Recall:
         self._outcomes[line] = Outcome(self._version, sums, change)
         return self._outcomes[line]
 
-    def look(self, line: int, model: Fragments, features_FHW: torch.Tensor) -> sparse.Seen:
-        """Return the features of a line as S2 sees them."""
-        if model.config.s1.activation == "bernoulli":
-            return sparse.look(features_FHW.numpy(), model.config.layer)
-        if line not in self._seen:
-            self._seen[line] = sparse.look(features_FHW.numpy(), model.config.layer)
-        return self._seen[line]
+
+@lru_cache(maxsize=128)
+def _line(s1: S1, lines: str, size: int, layer: Layer, number: int) -> sparse.Seen:
+    """Return the features of a line as S2 sees them: equal for all trials, and the same in every presentation."""
+    line = drawn_lines(lines, size)[number]
+    return sparse.look(features(draw(line, size)[None], s1.filters, s1.activation)[0], layer)
 
 
 def step(model: Fragments, batch: Batch, rng: Rng) -> Metrics:
@@ -97,7 +100,10 @@ def _host_step(model: Fragments, features_FHW: torch.Tensor, line: int, rng: Rng
     recall: Recall = model.recall
     found = recall.outcome(line, weight)
     if found is None:
-        seen = recall.look(line, model, features_FHW)
+        if config.s1.activation == "bernoulli":
+            seen = sparse.look(features_FHW.numpy(), config.layer)
+        else:
+            seen = _line(config.s1, config.data.lines, config.data.size, config.layer, line)
         draws = (
             None if dynamics.theta is not None else _draws(rng, dynamics, 1, seen.features_FP.shape[1])[:, 0].numpy()
         )

@@ -33,7 +33,7 @@ Metrics = Mapping[str, torch.Tensor]
 
 def line_set(config: Config) -> dict[str, xfw.Dataset]:
     """Return the features of all lines that training may show (for Bernoulli features: probabilities), numbered."""
-    images = draw_all(drawn_lines(config), config.data.size)
+    images = draw_all(drawn_lines(config.data.lines, config.data.size), config.data.size)
     extracted = features(images, config.s1.filters, config.s1.activation)
     return {"lines": xfw.Dataset((torch.from_numpy(extracted), torch.arange(len(images))))}
 
