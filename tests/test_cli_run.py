@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from xfw.cli.main import invoke
+from xfw.store.results import open_run
 from xfw.store.rundir import RunDir, list_runs
 
 TINY = ["-s", "arch=1*4", "-s", "meta_loops=1", "--device", "cpu"]
@@ -218,6 +219,9 @@ def test_a_run_trains_and_another_goes_on_from_it(here: Path, capsys: pytest.Cap
     assert second.manifest.source.run == first.id
     assert (second.manifest.seed, len(second.manifest.members())) == (5, 2)
     assert second.manifest.provenance["arch"] == f"run {first.id}"
+    with open_run(first) as before, open_run(second) as after:
+        assert before.first_epoch.tolist() == [0, 0]
+        assert after.first_epoch.tolist() == before.array("loops_done").tolist()
 
     capsys.readouterr()
     assert invoke([*command[:2], "--from", first.id, "--seed", "6"]) == 2

@@ -23,6 +23,7 @@ from xfw.analysis.verdicts import Judgement, judge, judge_suite
 from xfw.analysis.verification import line
 from xfw.cli.main import invoke
 from xfw.plugins.registry import Experiment
+from xfw.store.merge import merge
 from xfw.store.results import open_run
 from xfw.store.rundir import RunDir, create_run
 from xfw.store.seal import seal
@@ -103,6 +104,15 @@ def test_pooled_conditions_of_paired_trials_all_count(tmp_path: Path) -> None:
 def test_a_repeated_trial_counts_once(tmp_path: Path) -> None:
     runs = [finished_run(tmp_path, trials=2), finished_run(tmp_path, trials=3)]
     assert measured(EXACT, runs) == [[0, 10, 20]]
+
+
+def test_trials_that_went_on_from_another_run_are_not_measured_whatever_became_of_them(tmp_path: Path) -> None:
+    """A network of 100 epochs that trains for 100 more has the configuration of one of 100 epochs, and its key."""
+    whole, further = finished_run(tmp_path, trials=2), finished_run(tmp_path, trials=3, first_epoch=4)
+    assert measured(EXACT, [further, whole]) == [[0, 10]]
+    assert measured(EXACT, [further]) == [[]]
+    merged = merge([whole, finished_run(tmp_path, trials=2, seed=8, first_epoch=4)], tmp_path, ())
+    assert measured(EXACT, [merged]) == [[0, 10]]
 
 
 def test_only_the_named_trials_are_measured(tmp_path: Path) -> None:

@@ -206,16 +206,21 @@ class Stored:
         return [known.get(each, []) for each in distinct]
 
     def _trials(self, wanted: Published, run: int, condition: int) -> list[tuple[str, float]]:
-        """Return key and value of the finished trials of one condition; nothing where the run lacks the metric."""
+        """Return key and value of the finished trials of one condition; nothing where the run lacks the metric.
+
+        A trial that went on from another run is left out: its configuration says how long it trained there.
+        """
         results, target = self._results(run), wanted.target
         values = self._measured(wanted, run)
         if values is None:
             return []
-        status, trials = results.status, results.trial
+        status, trials, first = results.status, results.trial, results.first_epoch
         return [
             (results.key[place], float(values[place]))
             for place in np.flatnonzero(results.condition == condition).tolist()
-            if status[place] in COUNTED and (target.trials is None or trials[place] in target.trials)
+            if status[place] in COUNTED
+            and not first[place]
+            and (target.trials is None or trials[place] in target.trials)
         ]
 
     def _measured(self, wanted: Published, run: int) -> NDArray[np.float64] | None:

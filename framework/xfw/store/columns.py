@@ -22,13 +22,17 @@ class Placed:
 
 @attrs.frozen(eq=False)
 class TrialColumns:
-    """One value per trial, in file order. ``origin`` is the run that trained the trial, ``seed`` that run's seed."""
+    """One value per trial, in file order. ``origin`` is the run that trained the trial, ``seed`` that run's seed.
+
+    ``first_epoch`` counts the epochs that the trial had behind it when that run began, beyond the run's own.
+    """
 
     trial: Sequence[int]
     condition: Sequence[int]
     seed: Sequence[int]
     key: Sequence[str]
     origin: Sequence[str]
+    first_epoch: Sequence[int]
     status: Sequence[str]
     attempts: Sequence[int]
     strategy: Sequence[str]

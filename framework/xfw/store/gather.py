@@ -29,6 +29,7 @@ class BlockContent:
     attempts: int
     seconds: float
     strategy: str
+    first_epoch: int
     records: Mapping[str, Mapping[str, NDArray[Any]]]
     arrays: Mapping[str, tuple[NDArray[Any], ...]]
 
@@ -92,7 +93,7 @@ class Gathered:
         return self._arrays[name]
 
     def per_trial(self, value: str) -> list[Any]:
-        """Return one value per trial: ``status``, ``attempts``, ``strategy`` or ``seconds``."""
+        """Return one value per trial: ``status``, ``attempts``, ``strategy``, ``first_epoch`` or ``seconds``."""
         found: list[Any] = [None] * self.size
         for block in self.blocks:
             item = getattr(block, value)
@@ -118,7 +119,7 @@ def read_block(run: RunDir, plan: BlockPlan, places: tuple[int, ...]) -> BlockCo
     found = claims.block_state(directory)
     restored = load_state(directory, with_state=False)
     if restored is None:
-        return BlockContent(places, (found.state,) * size, found.attempts, 0.0, "", {}, {})
+        return BlockContent(places, (found.state,) * size, found.attempts, 0.0, "", 0, {}, {})
     records = segments.read_all(directory, restored.segments)
     return BlockContent(
         places=places,
@@ -126,6 +127,7 @@ def read_block(run: RunDir, plan: BlockPlan, places: tuple[int, ...]) -> BlockCo
         attempts=found.attempts,
         seconds=restored.elapsed / size,
         strategy=strategy_of(restored.layout),
+        first_epoch=restored.position.get("first_epoch", 0),
         records={
             stream: {name: values[:, :size] for name, values in variables.items()}
             for stream, variables in records.items()

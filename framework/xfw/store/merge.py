@@ -200,7 +200,7 @@ def placed(opened: Sequence[Results], numbers: Sequence[Sequence[int]]) -> tuple
     return [Part(results, tuple(own)) for results, own in zip(opened, places, strict=True)], columns
 
 
-COPIED = ("key", "origin", "status", "attempts", "strategy", "wall_time")
+COPIED = ("key", "origin", "first_epoch", "status", "attempts", "strategy", "wall_time")
 
 
 def manifest_of(

@@ -136,6 +136,11 @@ class Results:
         return [str(text) for text in self._read("origin")] if "origin" in self._file else [self.run] * len(self.trial)
 
     @cached_property
+    def first_epoch(self) -> NDArray[np.int64]:
+        """The epochs that each trial had behind it, from ``--from RUN`` or a file, beyond those of its run, (N,)."""
+        return np.asarray(self._read("first_epoch") if "first_epoch" in self._file else 0 * self.trial, np.int64)
+
+    @cached_property
     def merged(self) -> list[dict[str, str]]:
         """The runs that this one was merged from: ``run`` and ``sha256`` of each; empty for others."""
         return list(self._json("merged")) if "merged_json" in self._file.attrs else []

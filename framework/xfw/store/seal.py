@@ -72,6 +72,7 @@ def columns_of(run: RunDir, gathered: Gathered) -> TrialColumns:
         seed=[run.manifest.seed] * len(members),
         key=[member.key for member in members],
         origin=[run.id] * len(members),
+        first_epoch=gathered.per_trial("first_epoch"),
         status=gathered.per_trial("status"),
         attempts=gathered.per_trial("attempts"),
         strategy=gathered.per_trial("strategy"),
@@ -125,7 +126,7 @@ def to_json(value: Any) -> str:
 
 
 def write_trials(file: h5py.File, columns: TrialColumns) -> Scales:
-    """Write what every trial has: index, condition, seed, key, origin, status, attempts and time."""
+    """Write what every trial has: index, condition, seed, key, origin, epochs before, status, attempts and time."""
     trial = write_values(file, "trial", np.array(columns.trial, np.int64))
     describe(trial, "index of the trial within its condition")
     scales = Scales(trial)
@@ -134,6 +135,7 @@ def write_trials(file: h5py.File, columns: TrialColumns) -> Scales:
         ("seed", np.array(columns.seed, np.int64), "seed of the run that trained the trial", "1"),
         ("key", columns.key, "base key of the trial's random streams", ""),
         ("origin", columns.origin, "run that trained the trial", ""),
+        ("first_epoch", np.array(columns.first_epoch, np.int64), "epochs behind the trial when its run began", "1"),
         ("status", columns.status, "how the trial ended", ""),
         ("attempts", np.array(columns.attempts, np.int64), "attempts at the trial's block", "1"),
         ("strategy", columns.strategy, "how the trial's steps were run", ""),

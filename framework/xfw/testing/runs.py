@@ -80,7 +80,9 @@ def make_manifest(
     return Manifest(**(fields | changes))
 
 
-def commit_rows(members: Sequence[Member], width: int, first: int, rows: int, *, final: bool = False) -> Commit:
+def commit_rows(
+    members: Sequence[Member], width: int, first: int, rows: int, *, final: bool = False, first_epoch: int = 0
+) -> Commit:
     """Return a commit whose values are a formula of condition, trial and row, so that a reader can be checked."""
     lanes = [*members, *[Member(99, 99, "")] * (width - len(members))]
     row = np.arange(first, first + rows)[:, None]
@@ -99,30 +101,31 @@ def commit_rows(members: Sequence[Member], width: int, first: int, rows: int, *,
             "parameters": np.array([[lane.condition, lane.trial, first + rows] for lane in lanes], np.float32),
             "snapshots/best": np.array([[lane.condition, lane.trial, 0.5, -1.0] for lane in lanes], np.float32),
         },
-        position={"epoch": first + rows},
+        position={"epoch": first + rows, "first_epoch": first_epoch},
         layout={"parameters": [["weight", [1, 2], 0], ["bias", [1], 2]]},
         status=["done" if final else "running"] * len(members),
         final=final,
     )
 
 
-def finish_block(run: RunDir, index: int, rows: int = 4, *, end: str = "done") -> None:
+def finish_block(run: RunDir, index: int, rows: int = 4, *, end: str = "done", first_epoch: int = 0) -> None:
     """Do what a block process does: claim, commit twice, and write how it ended."""
     plan, directory = run.manifest.blocks[index], run.block_dir(index)
     claim = claims.claim_block(directory, "cpu")
     if claim is None:
         raise RuntimeError(f"{directory} is taken")
     committer = Committer(directory)
-    committer.commit(commit_rows(plan.members, plan.width, 0, rows // 2))
-    committer.commit(commit_rows(plan.members, plan.width, rows // 2, rows - rows // 2, final=end == "done"))
+    lanes, half, final = (plan.members, plan.width), rows // 2, end == "done"
+    committer.commit(commit_rows(*lanes, 0, half, first_epoch=first_epoch))
+    committer.commit(commit_rows(*lanes, half, rows - half, final=final, first_epoch=first_epoch))
     claims.write_end(directory, claims.End(claim.attempt, end, "", claims.now()))
 
 
-def finished_run(results_dir: Path, rows: int = 4, **options: Any) -> RunDir:
+def finished_run(results_dir: Path, rows: int = 4, *, first_epoch: int = 0, **options: Any) -> RunDir:
     """Return a sealed run of ``make_manifest(**options)``, all of whose blocks are done."""
     run = create_run(results_dir, make_manifest(**options), RECORDS)
     for block in run.manifest.blocks:
-        finish_block(run, block.index, rows)
+        finish_block(run, block.index, rows, first_epoch=first_epoch)
     seal(run)
     return run
 
