@@ -12,6 +12,8 @@ import pytest
 from xfw.cli.main import invoke
 from xfw.store.results import open_run
 from xfw.store.rundir import RunDir, list_runs
+from xfw.store.seal import seal
+from xfw.testing.runs import finish_block
 
 TINY = ["-s", "arch=1*4", "-s", "meta_loops=1", "--device", "cpu"]
 
@@ -195,6 +197,22 @@ def test_the_exit_code_is_that_of_the_executor(
     monkeypatch.setattr("xfw.executors.supervise.execute", lambda run_dir, **_: 1)
     assert invoke(["run", "psa", *TINY]) == 1
     assert "next: xfw resume psa-" in capsys.readouterr().out
+
+
+def test_a_run_whose_blocks_are_done_is_not_resumed_though_a_trial_diverged(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def execute(run_dir: RunDir, **_: Any) -> int:
+        for block in run_dir.manifest.blocks:
+            finish_block(run_dir, block.index)
+        seal(run_dir)
+        return 1
+
+    monkeypatch.setattr("xfw.executors.supervise.execute", execute)
+    assert invoke(["run", "psa", *TINY]) == 1
+    text = capsys.readouterr().out
+    assert ": done " in text
+    assert "next: xfw analyze psa-" in text
 
 
 def test_json_prints_the_run_and_nothing_else(

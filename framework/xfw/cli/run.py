@@ -325,12 +325,14 @@ def carried_out(options: Options, subject: Subject, manifest: Manifest, trackers
 
 def report(run_dir: RunDir, code: int, options: Options) -> None:
     """Print the run id, where the results lie, and the next command."""
-    following = f"xfw analyze {run_dir.id}" if code == 0 else f"xfw resume {run_dir.id}"
+    states = [block.state for block in run_dir.block_states()]
+    # 1 may also mean that a trial diverged, and nothing is left to do.
+    finished = code == 0 or (set(states) == {"done"} and run_dir.run_file.is_file())
+    following = f"xfw {'analyze' if finished else 'resume'} {run_dir.id}"
     if options.as_json:
-        states = [block.state for block in run_dir.block_states()]
         content = {"schema": 1, "run": run_dir.id, "path": str(run_dir.path), "seed": run_dir.manifest.seed}
         print_json({**content, "blocks": states, "exit_code": code, "next": following})
         return
     where = run_dir.run_file if run_dir.run_file.is_file() else run_dir.path
-    click.echo(f"{run_dir.id}: {'done' if code == 0 else 'not finished'}   {where}")
+    click.echo(f"{run_dir.id}: {'done' if finished else 'not finished'}   {where}")
     click.echo(f"next: {following}")
