@@ -248,6 +248,11 @@ def test_share_of_trials_below_a_limit() -> None:
     assert verdict(values, at_most=0.9, **keys).verdict == "missed"
 
 
+def test_a_tolerance_of_zero_asks_for_the_values_themselves() -> None:
+    keys = {"kind": "share", "one_of": [9.87], "at_least": 0.5, "tolerance": {"absolute": 0.0}}
+    assert verdict([9.87, 9.87, 9.874], **keys).found == "2 of 3 (66.7%)"
+
+
 def test_share_of_trials_that_are_one_of_some_values() -> None:
     keys = {"kind": "share", "one_of": [9.87, 11.02], "at_least": 0.95}
     assert verdict([9.87, 11.02, 9.8651], **keys).verdict == "reproduced"

@@ -187,7 +187,8 @@ def judge_range(published: Published, samples: Sequence[Sample]) -> Judgement:
     if target.of == "each":
         found = f"{number(values.min())} to {number(values.max())}"
     elif target.of == "sd":
-        found = f"SD {number(made.sd)}"
+        found = f"SD {made.sd:.3g}"
+        made = attrs.evolve(made, low=math.nan, high=math.nan)
     return attrs.evolve(made, verdict=MISSED if largest else REPRODUCED, difference=largest, found=found)
 
 
@@ -200,7 +201,8 @@ def judge_share(published: Published, samples: Sequence[Sample]) -> Judgement:
     if target.high is not None:
         inside &= values <= target.high
     if target.one_of is not None:
-        near = (target.tolerance.absolute if target.tolerance else None) or MEMBER
+        given = target.tolerance.absolute if target.tolerance else None
+        near = MEMBER if given is None else given
         inside &= (np.abs(values[:, None] - np.array(target.one_of)[None, :]) <= near).any(axis=1)
     count, share = int(inside.sum()), float(inside.mean())
     least, most = target.at_least or 0.0, 1.0 if target.at_most is None else target.at_most
@@ -218,7 +220,8 @@ def judge_order(published: Published, samples: Sequence[Sample]) -> Judgement:
         "first_smallest": means[1:] - means[0],
     }[target.rule]
     smallest = float(gaps.min())
-    found = ", ".join(number(mean) for mean in means)
+    digits = decimals_of(abs(smallest))
+    found = ", ".join(f"{mean:.{digits}f}" for mean in means)
     n = tuple(len(sample.values) for sample in samples)
     return Judgement(published, REPRODUCED if smallest > 0 else MISSED, n, difference=smallest, found=found)
 
@@ -236,6 +239,11 @@ def judge_distribution(published: Published, samples: Sequence[Sample]) -> Judge
     found = ", ".join(f"p({name}) = {value:.3g}" for name, value in p.items())
     made = described(published, samples, all(value > target.alpha for value in p.values()))
     return attrs.evolve(made, p=p, found=found, difference=made.mean - float(wanted.mean()))
+
+
+def decimals_of(scale: float) -> int:
+    """Return the decimals that show two digits of a number of this size."""
+    return max(0, min(9, 1 - math.floor(math.log10(scale)))) if 0 < scale < math.inf else 2
 
 
 def number(value: float) -> str:
