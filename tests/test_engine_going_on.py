@@ -12,6 +12,7 @@ from torch import nn
 from xfw.errors import UserError
 from xfw.plan.stages import stages_to_run
 from xfw.plugins.registry import Experiment
+from xfw.store.state import Restored
 from xfw.testing.blocks import block_session, train_block
 from xfw.testing.plugins import make_experiment
 
@@ -58,6 +59,17 @@ def test_nothing_is_trained_where_all_passes_are_done(done: int) -> None:
     seen: list[tuple[int, float]] = []
     assert train_block(made(seen), [f"done={done}"], trials=1).status == ["done"]
     assert seen == []
+
+
+@pytest.mark.parametrize("done", [0, 2, 4, 7])
+def test_a_resumed_block_knows_what_it_has_behind_it_as_if_it_had_never_stopped(done: int) -> None:
+    whole = block_session(made([]), [f"done={done}"], trials=1)
+    whole.start(None)
+    whole.run()
+    last: Any = whole.committer.last  # type: ignore[attr-defined]
+    resumed = block_session(made([]), [f"done={done}"], trials=1)
+    resumed.load(Restored(last.state, {}, last.position, {}, (), {}, 0, final=False, elapsed=0.0))
+    assert (resumed.block.epoch, resumed.block.done_epochs) == (whole.block.epoch, whole.block.done_epochs) == (3, done)
 
 
 @pytest.mark.parametrize("stored", [(), ("train",)])

@@ -115,7 +115,7 @@ class Session:
             stored=stored,
         )
         self.block.epochs, self.block.stage = len(self.epochs), self.stages[0].name
-        self.position = {"stage": 0, "cell": 0, "epoch": 0, "step": 0, "first_epoch": 0}
+        self.position = {"stage": 0, "cell": 0, "epoch": 0, "step": 0, "first_epoch": 0, "done_epochs": 0}
         self._stored_steps = 0
         self._meters: dict[str, np.ndarray] = {}
         self._diverged: set[int] = set()
@@ -133,8 +133,9 @@ class Session:
         if source is not None:
             lanes = [*source, *([source[0]] * (self.block.size - len(source)))]
         self.hooks.on_start(block=self.block, source=lanes)
-        self.position["first_epoch"] = self.block.first_epoch
+        self.position |= {"first_epoch": self.block.first_epoch, "done_epochs": self.block.done_epochs}
         self.position["epoch"] = min(self.block.done_epochs, len(self.epochs))
+        self._tell_position()
 
     def load(self, restored: Restored) -> None:
         """Put a commit's state back."""
@@ -151,13 +152,18 @@ class Session:
                 block.snapshots[rest] = torch.tensor(array, device=block.device)
             elif kind == "values":
                 block.values[rest] = torch.tensor(array, device=block.device)
-        self.position = dict(restored.position)
-        block.first_epoch = self.position["first_epoch"]
-        block.epoch = max(0, self.position["epoch"] - (self.position["step"] == 0))
-        block.stage = self.stages[self.position["stage"]].name
+        self.position |= restored.position
+        self._tell_position()
         self._stored_steps = self.position["step"]
         _fill(block.finite, saved["finite"], "finite")
         self._meters = {name: array for name, array in saved.items() if name.startswith("epoch/")}
+
+    def _tell_position(self) -> None:
+        """Let the block say where it is; between two epochs it is in the one before."""
+        block, position = self.block, self.position
+        block.first_epoch, block.done_epochs = position["first_epoch"], position["done_epochs"]
+        block.epoch = max(0, position["epoch"] - (position["step"] == 0))
+        block.stage = self.stages[position["stage"]].name
 
     def _state(self, *, final: bool) -> dict[str, np.ndarray]:
         """Return everything that a resume needs; at the end, what a later run may start from."""
