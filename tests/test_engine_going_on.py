@@ -22,7 +22,7 @@ class Config:
     done: int = xfw.key(0, ge=0, help="passes that are behind the trials")
 
 
-def made(seen: list[tuple[int, float]]) -> Experiment:
+def made(seen: list[tuple[int, float]], **changes: Any) -> Experiment:
     def on_start(block: Any) -> None:
         block.done_epochs = block.configs[0].done
 
@@ -32,17 +32,16 @@ def made(seen: list[tuple[int, float]]) -> Experiment:
     def on_epoch_end(block: Any, metrics: Any) -> None:
         seen.append((block.epoch, float(metrics["first"][0])))
 
-    return make_experiment(
-        Config,
-        "lives",
-        load_data=lambda config: {"train": xfw.Dataset((torch.arange(40),))},
-        build_model=lambda config: nn.Linear(1, 1),
-        epochs=lambda config: [xfw.Epoch(40)] * 4,
-        records=lambda config: xfw.Records(),
-        train_step=train_step,
-        on_start=on_start,
-        on_epoch_end=on_epoch_end,
-    )
+    hooks = {
+        "load_data": lambda config: {"train": xfw.Dataset((torch.arange(40),))},
+        "build_model": lambda config: nn.Linear(1, 1),
+        "epochs": lambda config: [xfw.Epoch(40)] * 4,
+        "records": lambda config: xfw.Records(),
+        "train_step": train_step,
+        "on_start": on_start,
+        "on_epoch_end": on_epoch_end,
+    }
+    return make_experiment(Config, "lives", **(hooks | changes))
 
 
 def test_passes_that_are_done_are_left_out_and_the_rest_has_its_own_order() -> None:
@@ -79,6 +78,24 @@ def test_a_later_stage_does_without_one_whose_product_is_given(stored: tuple[str
     assert stages_to_run(known, "report", stored) == ("probe", "report")
     assert stages_to_run(known, None, stored) == ("train", "probe", "report")
     assert stages_to_run(known, "train", stored) == ("train",)
+
+
+def test_the_log_counts_the_rows_of_a_stream_as_the_sealed_file_does() -> None:
+    """Rows of cells, and rows of a run that goes on, have no number of an epoch."""
+    probe = xfw.Stream("probe", "cell", (xfw.Variable("found", "int64", "found"),), first=5)
+
+    def run_cell(block: Any, cell: int) -> None:
+        block.record("probe", found=[10 * cell] * block.size)
+
+    hooks = {"stages": lambda: [xfw.Stage("probe", "look", cells=3)], "run_cell": run_cell}
+    experiment = made([], records=lambda: xfw.Records((probe,)), **hooks)
+    log = train_block(experiment, trials=1).log
+    assert [line for line in log if "found" in line] == ["found=0 cell=5", "found=10 cell=6", "found=20 cell=7"]
+    resumed = block_session(experiment, trials=1, log=(again := []).append)
+    position = {**resumed.position, "cell": 2}
+    resumed.load(Restored(dict(resumed._state(final=False)), {}, position, {}, (), {"probe": 2}, 1, False, 0.0))
+    resumed.run()
+    assert [line for line in again if "found" in line] == ["found=20 cell=7"]
 
 
 def test_a_block_in_memory_has_no_other_runs_to_read() -> None:

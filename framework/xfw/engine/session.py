@@ -17,7 +17,7 @@ from xfw.engine.batches import steps_of
 from xfw.engine.block import Block
 from xfw.engine.recorder import Recorder
 from xfw.errors import UserError
-from xfw.experiment import Stage, Stream
+from xfw.experiment import Stage
 from xfw.plan.stages import stages_of
 from xfw.store.commit import Commit
 
@@ -116,7 +116,7 @@ class Session:
         )
         self.block.epochs, self.block.stage = len(self.epochs), self.stages[0].name
         self.position = {"stage": 0, "cell": 0, "epoch": 0, "step": 0, "first_epoch": 0, "done_epochs": 0}
-        self._stored_steps = 0
+        self._stored_steps, self._rows_read = 0, 0
         self._meters: dict[str, np.ndarray] = {}
         self._diverged: set[int] = set()
         self._headline: dict[str, Sequence[float]] = {}
@@ -155,6 +155,7 @@ class Session:
         self.position |= restored.position
         self._tell_position()
         self._stored_steps = self.position["step"]
+        self._rows_read = restored.rows.get(self.declared.streams[0].name, 0) if self.declared.streams else 0
         _fill(block.finite, saved["finite"], "finite")
         self._meters = {name: array for name, array in saved.items() if name.startswith("epoch/")}
 
@@ -284,8 +285,7 @@ class Session:
         trains = any(stage.cells is None for stage in self.stages)
         done = sum(stage.cells or 0 for stage in self.stages[: self.position["stage"]]) + self.position["cell"]
         self.total_steps = sum(counts) * trains + sum(stage.cells or 0 for stage in self.stages)
-        self._steps_read = sum(counts[: self.position["epoch"]]) + self.position["step"]
-        self.done_steps = self._steps_read * trains + done
+        self.done_steps = (sum(counts[: self.position["epoch"]]) + self.position["step"]) * trains + done
 
     def _store_steps(self, upto: int) -> None:
         """Hand the rows of step streams up to a step of this epoch to the recorder."""
@@ -310,7 +310,8 @@ class Session:
             plain = [v for v in stream.variables if not v.axes and v.dtype != "text"]
             numbers = [v.name for v in plain if v.name != stream.coordinate][:HEADLINE]
             self._headline = {name: row[name].tolist() for name in numbers}
-            coordinate = self._coordinate(stream)
+            coordinate = stream.first + self._rows_read
+            self._rows_read += 1
             for lane, member in enumerate(self.plan.members):
                 own = {name: value[lane] for name, value in row.items()}
                 own.setdefault(stream.coordinate, coordinate)
@@ -321,13 +322,6 @@ class Session:
                 lines += [text] if text else []
         if lines:
             self.log("\n".join(lines))
-
-    def _coordinate(self, stream: Stream) -> int:
-        """Return the coordinate of the row that is read now."""
-        if stream.each == "record":
-            return self.block.first_epoch + self.block.epoch + stream.first
-        self._steps_read += 1
-        return stream.first + self._steps_read - 1
 
     def _warn_of_divergence(self, finite_T: np.ndarray) -> None:
         for lane, member in enumerate(self.plan.members):
