@@ -161,12 +161,6 @@ def test_the_generator_of_a_given_order_is_keyed_by_trial_and_pass() -> None:
     assert len({tuple(drawn) for drawn in seen.values()}) == 4
 
 
-def test_a_given_order_outside_the_data_is_refused() -> None:
-    epoch = xfw.Epoch(batch_size=4, order="given", examples=3)
-    with pytest.raises(xfw.UserError, match="from 0 to 70, expected 3 from 0 to 69"):
-        train_block(made(epoch, draw_order=lambda count: np.array([0, 70, 1])))
-
-
 @pytest.mark.parametrize("strategy", ["stack", "serial"])
 def test_a_step_sees_its_pass_and_the_data_sets(strategy: str) -> None:
     def step(model: Any, batch: Any, rng: Any, epoch: xfw.Epoch, data: Any) -> Mapping[str, torch.Tensor]:
@@ -175,7 +169,12 @@ def test_a_step_sees_its_pass_and_the_data_sets(strategy: str) -> None:
         last = 1.0 if epoch.phase == "last" else 0.0
         return {"sum": numbers.double().sum(), "expected": chosen.double().sum(), "last": numbers.sum() * 0.0 + last}
 
-    found = meters(made(xfw.Epoch(batch_size=16), xfw.Epoch(batch_size=16, phase="last"), step=step), 1, trials=3)
+    found = meters(
+        made(xfw.Epoch(batch_size=16), xfw.Epoch(batch_size=16, phase="last"), step=step),
+        1,
+        trials=3,
+        strategy=strategy,
+    )
     assert np.array_equal(found["sum"], found["expected"])
     assert len(np.unique(found["sum"])) > 10
     assert found["last"].min() == 1.0
@@ -188,3 +187,27 @@ def test_a_step_is_told_whether_it_is_due(strategy: str) -> None:
 
     found = meters(made(xfw.Epoch(batch_size=8, steps=9, every=3), step=step), strategy=strategy)
     assert found["due"].tolist() == [[int(place in (0, 3, 6, 8))] * 2 for place in range(9)]
+
+
+@pytest.mark.parametrize("strategy", ["stack", "serial"])
+def test_metrics_that_only_due_steps_return_are_refused_by_name(strategy: str) -> None:
+    def step(model: Any, batch: Any, due: bool) -> Mapping[str, torch.Tensor]:
+        return {"sum": batch[0].double().sum(), **({"tested": batch[0].double().sum()} if due else {})}
+
+    with pytest.raises(xfw.UserError, match="metric 'tested' in some of its steps only"):
+        train_block(made(xfw.Epoch(batch_size=8, every=3), step=step), strategy=strategy)
+
+
+@pytest.mark.parametrize(
+    ("order", "found"),
+    [
+        (lambda trial, count: np.arange(count) + 0.5, "float64"),
+        (lambda trial, count: np.arange(count - trial), r"\(2,\)"),
+        (lambda trial, count: np.arange(count) - 1, "from -1 to 1"),
+        (lambda trial, count: np.array([0, 70, 1]), "from 0 to 70"),
+    ],
+)
+def test_a_given_order_that_is_no_list_of_indices_is_refused(order: Any, found: str) -> None:
+    epoch = xfw.Epoch(batch_size=2, order="given", examples=3)
+    with pytest.raises(xfw.UserError, match=f"draw_order.*{found}.*expected 3 whole numbers from 0 to 69"):
+        train_block(made(epoch, draw_order=order))

@@ -100,8 +100,8 @@ def _given_orders(hooks: Any, lanes: Sequence[Member], configs: Sequence[Any]) -
             raise UserError("epochs: an order is 'given', but the experiment has no hook draw_order")
         return np.asarray(found)
 
-    def draw(number: int, count: int) -> np.ndarray:
-        return np.stack([drawn(*each, number, count) for each in zip(configs, lanes, strict=True)])
+    def draw(number: int, count: int) -> list[np.ndarray]:
+        return [drawn(*each, number, count) for each in zip(configs, lanes, strict=True)]
 
     return draw
 

@@ -20,8 +20,8 @@ __all__ = ["Batches", "Draw", "Resident", "check_epochs", "count_of", "gather", 
 
 ORDERS = ("shuffled", "sequential", "given")
 
-Draw = Callable[[int, int], np.ndarray]
-"""Returns, for a pass's number and its count of examples, the indices ``[T, count]`` of a ``given`` order."""
+Draw = Callable[[int, int], Sequence[np.ndarray]]
+"""Returns, for a pass's number and its count of examples, the ``given`` order of each trial: ``[count]`` indices."""
 
 
 def to_device(dataset: Dataset, device: torch.device) -> Dataset:
@@ -71,6 +71,17 @@ def check_epochs(epochs: Sequence[Epoch], lengths: Mapping[str, int]) -> None:
 
 def _counts(epoch: Epoch) -> dict[str, int | None]:
     return {name: getattr(epoch, name) for name in ("batch_size", "steps", "examples", "every")}
+
+
+def _check_order(drawn: np.ndarray, count: int, length: int) -> None:
+    """Raise UserError unless these are ``count`` indices into a data set of a length."""
+    whole = drawn.dtype.kind in "iu" and drawn.shape == (count,)
+    if not whole or drawn.min() < 0 or drawn.max() >= length:
+        found = f" from {drawn.min()} to {drawn.max()}" if drawn.size else ""
+        raise UserError(
+            f"draw_order: returned {drawn.dtype} of shape {drawn.shape}{found}, "
+            f"expected {count} whole numbers from 0 to {length - 1}"
+        )
 
 
 class Resident:
@@ -129,13 +140,9 @@ class Batches:
         if self.epoch.order == "shuffled":
             self.order_TN.copy_(keyed_order(self._words_T2, number, self.count))
         elif self.epoch.order == "given":
-            drawn = np.asarray(self._draw(number, self.count), np.int64)
-            if drawn.shape != tuple(self.order_TN.shape) or drawn.min() < 0 or drawn.max() >= len(self.dataset):
-                raise UserError(
-                    f"draw_order: returned indices of shape {drawn.shape[1:]} from {drawn.min()} to {drawn.max()}, "
-                    f"expected {self.count} from 0 to {len(self.dataset) - 1}"
-                )
-            self.order_TN.copy_(torch.from_numpy(drawn))
+            for own_N, drawn in zip(self.order_TN, self._draw(number, self.count), strict=True):
+                _check_order(drawn, self.count, len(self.dataset))
+                own_N.copy_(torch.from_numpy(drawn.astype(np.int64)))
 
     def size(self, step: int) -> int:
         """Return the number of examples in the batch of a step: the last one of a pass may be shorter."""

@@ -104,6 +104,9 @@ class Trainer:
         metrics = self.stepper.train(batches, raw, self._epoch)
         if self.optimizer is not None:
             self.optimizer.step()
+        for name in metrics.keys() ^ meters.keys():
+            hint = "return the same metrics in every step, with -1 or NaN where there is nothing"
+            raise UserError(f"train_step: returned metric '{name}' in some of its steps only", hint=hint)
         place = batches.position.view(1)
         for name, meter_ST in meters.items():
             meter_ST.index_copy_(0, place, metrics[name].to(meter_ST.dtype).unsqueeze(0))
