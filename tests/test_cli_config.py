@@ -42,7 +42,10 @@ def test_a_sweep_shows_all_values(capsys: pytest.CaptureFixture[str]) -> None:
     assert found["conditions"] == 2
 
 
-def test_the_table_holds_key_origin_bounds_and_unit(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_holds_key_origin_bounds_and_unit(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
     assert invoke(["config", "psa", "-s", "batch_size=64"]) == 0
     text = capsys.readouterr().out
     line = next(line for line in text.splitlines() if "batch_size" in line)

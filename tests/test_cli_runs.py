@@ -48,8 +48,12 @@ def as_json(capsys, *arguments):
 def test_runs_are_listed_newest_first(capsys):
     named("demo-20260101-000000-aaaa")
     named("demo-20260102-000000-bbbb", sweep=SWEEP)
-    lines = printed(capsys, "runs").splitlines()
-    assert [line.split()[0] for line in lines] == ["run", "demo-20260102-000000-bbbb", "demo-20260101-000000-aaaa"]
+    lines = [line for line in printed(capsys, "runs").splitlines() if "──" not in line]
+    assert [line.split()[0] for line in lines] == [
+        "run",
+        "demo-20260102-000000-bbbb",
+        "demo-20260101-000000-aaaa",
+    ]
     assert lines[1].split()[1:] == ["quick", "2", "4/4", "done", "yes"]
 
 

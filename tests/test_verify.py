@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import statistics
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -501,6 +502,25 @@ def test_numbers_have_the_digits_of_the_tolerance_and_of_what_was_published(
     assert (found[2], found[3], found[6], found[7]) == cells
 
 
+def test_a_terminal_shows_means_bounds_and_orders_apart(install: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    install(TARGETS)
+    captions = [line for line in printed(capsys, "demo", code=1).splitlines() if line.startswith(("missed:", "repro"))]
+    assert all(" of 3" in line for line in captions)
+
+
+def test_spreads_and_ranges_say_what_was_found_without_an_interval_of_a_spread() -> None:
+    spread = line(verdict(TEN, kind="range", of="sd", low=0.0, high=100.0))
+    assert (spread[3], spread[4]) == (f"SD {statistics.stdev(TEN):.3g}", "–")
+    each = line(verdict(TEN, kind="range", of="each", low=0.0, high=100.0))
+    assert (each[3], each[4] == "–") == ("90.8 to 91.5", False)
+
+
+def test_means_of_an_order_have_the_digits_of_their_smallest_gap() -> None:
+    keys = {"kind": "order", "wheres": [{}, {}, {}]}
+    assert verdict([[16.823], [11.1317], [5.7335]], **keys).found == "16.8, 11.1, 5.7"
+    assert verdict([[97.904], [97.621], [97.62]], **keys).found == "97.9040, 97.6210, 97.6200"
+
+
 def kinds(value: Any) -> Any:
     """Return the shape of a JSON value: types for leaves, the first item for lists."""
     if isinstance(value, dict):
@@ -556,4 +576,4 @@ def test_no_run_at_all_is_no_data(install: Any, capsys: pytest.CaptureFixture[st
     install(TARGETS)
     text = printed(capsys, "demo", "--results-dir", "empty")
     assert "no data for 3" in text
-    assert "no run has matching trials" in text
+    assert "no trial of 0 sealed runs has a published configuration" in text

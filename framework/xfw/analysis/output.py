@@ -59,7 +59,7 @@ class Output:
         """
         self.tables[name] = tables.as_objects(table)
         if shown and self._console is not None:
-            self._console.print(tables.to_rich(table))
+            self._console.print(tables.to_text(table), markup=False, highlight=False, soft_wrap=True, end="")
             for note in table.notes:
                 self.say(note)
             self.say("")

@@ -48,7 +48,7 @@ def condition_columns(results: Results, group: Group) -> list[Any]:
     """Return the swept values of a condition, or its label where nothing is swept."""
     if not results.axes:
         return [group.label]
-    return [results.conditions[group.condition].get(axis) for axis in results.axes]
+    return [results.conditions[group.condition].get(axis) for axis in results.telling_axes]
 
 
 def scalar(metrics: Sequence[Metric]) -> list[Metric]:

@@ -50,7 +50,7 @@ def table(results: Results, metrics: Sequence[Metric], options: Options) -> Tabl
 
 
 def _columns(results: Results, options: Options) -> tuple[Column, ...]:
-    conditions = [Column(axis, axis) for axis in results.axes] or [Column("condition", "condition")]
+    conditions = [Column(axis, axis) for axis in results.telling_axes] or [Column("condition", "condition")]
     percent = f"{100 * options.confidence:g} %"
     form = ".2f"
     return (

@@ -8,14 +8,13 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 
-if TYPE_CHECKING:
-    from rich.table import Table as RichTable
+from xfw.terminal import Grid, render
 
-__all__ = ["WRITERS", "Column", "Table", "escape_latex", "to_csv", "to_json", "to_latex", "to_markdown", "to_rich"]
+__all__ = ["WRITERS", "Column", "Table", "escape_latex", "to_csv", "to_json", "to_latex", "to_markdown", "to_text"]
 
 
 @attrs.frozen
@@ -71,19 +70,11 @@ def _cell(value: Any, column: Column, missing: str) -> str:
     return format(value, column.form) if column.numeric and not isinstance(value, str) else str(value)
 
 
-def to_rich(table: Table) -> RichTable:
-    """Return the table for a terminal."""
-    from rich import box
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    title = Text(table.caption) if table.caption else None
-    made = RichTable(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for column in table.columns:
-        made.add_column(Text(column.title), justify="right" if column.numeric else "left", overflow="fold")
-    for row in table.cells("–"):
-        made.add_row(*(Text(cell) for cell in row))
-    return made
+def to_text(table: Table, width: int | None = None) -> str:
+    """Return the table as text for a terminal, by default as wide as this one; the notes are left out."""
+    titles = tuple(column.title for column in table.columns)
+    right = tuple(column.numeric for column in table.columns)
+    return render(Grid(titles, tuple(map(tuple, table.cells("–"))), right, table.caption, compact=True), width)
 
 
 def to_markdown(table: Table) -> str:

@@ -220,7 +220,7 @@ def judge_order(published: Published, samples: Sequence[Sample]) -> Judgement:
         "first_smallest": means[1:] - means[0],
     }[target.rule]
     smallest = float(gaps.min())
-    digits = decimals_of(abs(smallest))
+    digits = decimals_of(min(1.0, abs(smallest)))
     found = ", ".join(f"{mean:.{digits}f}" for mean in means)
     n = tuple(len(sample.values) for sample in samples)
     return Judgement(published, REPRODUCED if smallest > 0 else MISSED, n, difference=smallest, found=found)

@@ -17,6 +17,7 @@ from xfw.analysis.verdicts import (
     REPRODUCED,
     Judgement,
     SuiteJudgement,
+    decimals_of,
     judge,
     judge_suite,
 )
@@ -97,15 +98,78 @@ COLUMNS = columns(
 MARKDOWN_COLUMNS = columns(("verdict", "verdict")) + COLUMNS
 
 
+MEANS = tuple(column for column in COLUMNS if column.name != "metric")
+BOUNDS = columns(
+    ("target", "target"),
+    ("published", "published"),
+    ("measured", "measured", "", "s"),
+    ("n", "n", "", "s"),
+    ("difference", "outside by", "", "s"),
+    ("note", "note"),
+)
+ORDERS = columns(
+    ("target", "target"), ("means", "means"), ("n", "n"), ("gap", "smallest gap", "", "s"), ("note", "note")
+)
+
+
 def as_tables(report: Report, *, everything: bool = False) -> list[Table]:
-    """Return one table for each verdict; targets without data only if asked for."""
+    """Return the verdicts for a terminal; targets without data only if asked for.
+
+    Means, bounds (ranges, shares, distributions) and orders have a table each, so that each is narrow.
+    """
     made = []
     for verdict in ORDER:
-        found = report.of(verdict)
-        if found and (verdict != NO_DATA or everything):
-            caption = f"{verdict}: {len(found)} of {len(report.judgements)}"
-            made.append(Table(COLUMNS, tuple(line(each) for each in found), caption=caption))
+        found = report.of(verdict) if verdict != NO_DATA or everything else []
+        parts: dict[str, list[Judgement]] = {"means": [], "bounds": [], "orders": []}
+        for each in found:
+            parts[{"mean": "means", "exact": "means", "order": "orders"}.get(each.target.kind, "bounds")].append(each)
+        for (name, mine), (described, row) in zip(parts.items(), LAYOUTS, strict=True):
+            if mine:
+                caption = f"{verdict}: {len(found)} of {len(report.judgements)}" + (
+                    "" if name == "means" else f", {name}"
+                )
+                made.append(without_empty(Table(described, tuple(map(row, mine)), caption=caption)))
     return made
+
+
+def mean_line(found: Judgement) -> tuple[str, ...]:
+    """Return the cells of a mean without its metric; the unit stands beside what was published."""
+    name, _, published, *rest = line(found)
+    return (name, f"{published}{unit_after(found)}", *rest)
+
+
+def bound_line(found: Judgement) -> tuple[str, ...]:
+    """Return the cells of a range, a share or a distribution."""
+    name, _, published, measured, _, n, difference, _, note = line(found)
+    outside = difference if math.isfinite(found.difference) and found.difference else ""
+    return (name, f"{published}{unit_after(found)}", measured, n, outside, note)
+
+
+def order_line(found: Judgement) -> tuple[str, ...]:
+    """Return the cells of an order of means."""
+    name, metric, rule, means, _, n, gap, _, note = line(found)
+    if len(found.n) > 1 and len(set(found.n)) == 1:
+        n = f"{len(found.n)} × {found.n[0]}"
+    return (name, f"{metric}: {means} ({rule.partition(' over')[0]})", n, gap, note)
+
+
+def unit_after(found: Judgement) -> str:
+    """Return the unit of a target's numbers with a space before it; nothing where there is none."""
+    unit = found.published.metric.unit
+    return "" if unit in ("", "1") or found.target.kind == "distribution" else f" {unit}"
+
+
+LAYOUTS = ((MEANS, mean_line), (BOUNDS, bound_line), (ORDERS, order_line))
+
+
+def without_empty(table: Table) -> Table:
+    """Return a table without columns in which no row says anything."""
+    keep = [place for place in range(len(table.columns)) if any(row[place] not in ("", "–") for row in table.rows)]
+    return attrs.evolve(
+        table,
+        columns=tuple(table.columns[place] for place in keep),
+        rows=tuple(tuple(row[place] for place in keep) for row in table.rows),
+    )
 
 
 def as_one_table(report: Report, *, everything: bool = False) -> Table:
@@ -122,8 +186,18 @@ def summary_lines(report: Report) -> list[str]:
     """Return the counts, the suites, and the runs that were measured."""
     counts = ", ".join(f"{len(report.of(verdict))} {verdict}" for verdict in (REPRODUCED, MISSED, NO_DATA))
     used = list(dict.fromkeys(run for each in report.judgements for run in each.runs))
-    runs = f"runs: {', '.join(used)}" if used else "no run has matching trials"
+    runs = f"runs: {', '.join(used)}" if used else nothing_found(report)
     return [f"{len(report.judgements)} targets: {counts}", *map(suite_line, report.suites), runs]
+
+
+def nothing_found(report: Report) -> str:
+    """Return what to do where no stored trial has a published configuration."""
+    presets = list(dict.fromkeys(each.target.preset for each in report.judgements))
+    known = f"{len(report.runs)} sealed runs" if len(report.runs) != 1 else "the run"
+    return (
+        f"no trial of {known} has a published configuration; those are variants of "
+        f"`xfw run {report.experiment} --preset {presets[0]}`"
+    )
 
 
 def suite_line(found: SuiteJudgement) -> str:
@@ -160,15 +234,19 @@ def line(found: Judgement) -> tuple[str, ...]:
 def decimals(found: Judgement) -> int:
     """Return how many decimals the numbers of a target deserve.
 
-    Two digits of its tolerance, or of its ends, and no fewer than were published.
+    Two digits of its tolerance, or of its ends, and no fewer than were published; of an order two digits of its
+    smallest gap.
     """
     target = found.target
+    if target.kind == "order":
+        return decimals_of(min(1.0, abs(found.difference)))
     scale = found.tolerance
     if not scale > 0 or not math.isfinite(scale):
-        ends = [abs(end) for end in (target.value, target.low, target.high, found.mean) if end]
-        scale = min((end for end in ends if math.isfinite(end)), default=1.0) / 100
+        known = (target.value, target.low, target.high, None if target.of == "sd" else found.mean)
+        ends = [abs(end) for end in known if end and math.isfinite(end)]
+        scale = min(ends, default=1.0) / (10 if target.of == "sd" else 100)
     published = max((places(number) for number in (target.value, target.sd) if number is not None), default=0)
-    return min(9, max(published, 1 - math.floor(math.log10(scale))))
+    return min(9, max(published, decimals_of(scale)))
 
 
 def places(number: float) -> int:

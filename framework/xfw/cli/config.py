@@ -91,17 +91,17 @@ def key_data(key: Key, values: list[Any], resolved: Resolved) -> dict[str, Any]:
 
 def print_config(experiment: Experiment, resolved: Resolved) -> None:
     """Print the table of keys, and below it the presets."""
-    from rich.table import Table
-
     preset = f", preset {resolved.preset}" if resolved.preset else ""
-    table = Table("key", "value", "origin", "default", "expected", "meaning")
-    table.title = f"{experiment.name} {experiment.version}{preset}"
     values = values_of(resolved)
+    rows = []
     for key in shown_keys(experiment):
         value = ", ".join(show(each) for each in values[key.path])
         default = "required" if key.required else show(key.default)
-        table.add_row(key.path, value, resolved.provenance[key.path], default, key.expected(), key.info.help)
-    print_table(table)
+        meaning = f"{key.info.help} ({key.expected()})"
+        rows.append((key.path, value, resolved.provenance[key.path], default, meaning))
+    caption = f"{experiment.name} {experiment.version}{preset}"
+    print_table(("key", "value", "origin", "default", "meaning (what is expected)"), rows, caption=caption)
+    click.echo()
     for name, each in experiment.presets().items():
         click.echo(f"preset {name}: {each.help}")
     for warning in resolved.warnings:

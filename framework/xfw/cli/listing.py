@@ -55,14 +55,12 @@ def described(loaded: Loaded, hooks: bool) -> dict[str, Any]:
 
 def print_listing(plugins: Sequence[Loaded], hooks: bool) -> None:
     """Print the table of plugins, and below it what is wrong with some."""
-    from rich.table import Table
-
-    table = Table("name", "version", "kind", "state", "summary", *(("import", "hooks") if hooks else ()))
+    rows = []
     for one in plugins:
         info = one.info
         extra = (f"{one.seconds * 1e3:.0f} ms", ", ".join(one.hooks)) if hooks else ()
-        table.add_row(info.name, info.version, info.kind, info.state, info.summary, *extra)
-    print_table(table)
+        rows.append((info.name, info.version, info.kind, info.state, info.summary, *extra))
+    print_table(("name", "version", "kind", "state", "summary", *(("import", "hooks") if hooks else ())), rows)
     for one in plugins:
         info = one.info
         if info.error:

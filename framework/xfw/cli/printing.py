@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
-if TYPE_CHECKING:
-    from rich.table import Table
+import click
+
+from xfw.terminal import Grid, render
 
 __all__ = ["print_json", "print_table"]
-
-WIDE = 200
-"""Columns of a table that no terminal limits."""
 
 
 def print_json(value: Any) -> None:
@@ -20,8 +18,9 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def print_table(table: Table) -> None:
-    """Print a table in the width of the terminal; into a pipe or file it is not cut."""
-    from rich.console import Console
-
-    Console(width=None if sys.stdout.isatty() else WIDE, highlight=False).print(table)
+def print_table(
+    titles: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = (), caption: str = ""
+) -> None:
+    """Print rows of text under titles, those named in ``right`` set to the right, in the width of the terminal."""
+    grid = Grid(tuple(titles), tuple(map(tuple, rows)), tuple(title in right for title in titles), caption)
+    click.echo(render(grid), nl=False)

@@ -12,7 +12,7 @@ import attrs
 import click
 
 from xfw.cli.options import json_option, per_gpu_option, results_dir_option
-from xfw.cli.printing import print_json, print_table
+from xfw.cli.printing import print_json
 from xfw.cli.subject import Subject, find_subject
 from xfw.cli.tracking import chosen_trackers, track_option, tracked
 from xfw.config.resolve import Resolved, SourceConfig, resolve
@@ -289,13 +289,13 @@ def check_writable(results_dir: Path) -> None:
 
 def print_plan(made: Plan, options: Options) -> None:
     """Print what would be run."""
-    from xfw.plan.table import as_data, as_table, duration, origin_of_times, total_seconds
+    from xfw.plan.table import as_data, as_text, duration, origin_of_times, total_seconds
 
     if options.as_json:
         print_json(as_data(made))
         return
     manifest = made.manifest
-    print_table(as_table(made))
+    click.echo(as_text(made), nl=False)
     time = duration(total_seconds(made))
     click.echo(
         f"seed {manifest.seed}   device {manifest.execution.device}   jobs {manifest.execution.jobs}   "

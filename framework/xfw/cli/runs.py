@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from xfw.cli.options import json_option, results_dir_option
 from xfw.cli.printing import print_json, print_table
+from xfw.config.values import show as show_value
 from xfw.errors import UserError
 from xfw.plan.manifest import Manifest
 from xfw.store.claims import BlockState
 from xfw.store.rundir import RunDir, find_run, list_runs
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 __all__ = ["describe", "runs", "show"]
 
@@ -39,7 +37,7 @@ def runs(experiment: str | None, as_json: bool, results_dir: Path) -> None:
     if as_json:
         print_json({"schema": SCHEMA, "runs": entries})
     elif entries:
-        print_table(runs_table(entries))
+        print_table(("run", "preset", "conditions", "trials", "state", "sealed"), [runs_row(each) for each in entries])
     else:
         click.echo(f"there are no runs in {results_dir}")
 
@@ -90,20 +88,11 @@ def overall(states: Sequence[BlockState]) -> str:
     return next((state for state in MOST_URGENT_FIRST if state in present), "pending")
 
 
-def runs_table(entries: Sequence[Mapping[str, Any]]) -> Table:
-    """Return the list of runs as a table."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for name in ("run", "preset", "conditions", "trials", "state", "sealed"):
-        table.add_column(name, overflow="fold")
-    for entry in entries:
-        trials = f"{entry['done']}/{entry['trials']}" if "trials" in entry else ""
-        sealed = {True: "yes", False: "no"}.get(entry.get("sealed", ""), "")
-        table.add_row(
-            entry["run"], entry.get("preset", ""), str(entry.get("conditions", "")), trials, entry["state"], sealed
-        )
-    return table
+def runs_row(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what the list says of one run."""
+    trials = f"{entry['done']}/{entry['trials']}" if "trials" in entry else ""
+    sealed = {True: "yes", False: "no"}.get(entry.get("sealed", ""), "")
+    return entry["run"], entry.get("preset", ""), str(entry.get("conditions", "")), trials, entry["state"], sealed
 
 
 def details(run: RunDir) -> dict[str, Any]:
@@ -166,25 +155,22 @@ def print_run(run: RunDir, content: Mapping[str, Any]) -> None:
     if content["source"]:
         click.echo(f"{'from':<11}{content['source']['run']}")
     click.echo(f"{'command':<11}{' '.join(content['command'])}")
-    print_table(config_table(run.manifest))
-    print_table(blocks_table(content["blocks"]))
+    click.echo()
+    print_table(("key", "value", "from"), config_rows(run.manifest), caption="configuration")
+    click.echo()
+    print_blocks(content["blocks"])
     for stream in content["streams"]:
         click.echo(f"stream {stream['stream']}: {stream['rows']} rows of {', '.join(stream['variables'])}")
 
 
-def config_table(manifest: Manifest) -> Table:
-    """Return the configuration with the origin of every value."""
-    from rich.table import Table
-
-    table = Table(title="configuration", title_justify="left", box=None, pad_edge=False)
-    for name in ("key", "value", "from"):
-        table.add_column(name, overflow="fold")
-    for path, value in flattened(manifest.config):
-        table.add_row(path, str(value), manifest.provenance.get(path, ""))
+def config_rows(manifest: Manifest) -> list[tuple[str, str, str]]:
+    """Return the configuration with the origin of every value; of swept keys, all values."""
+    rows = [(path, show_value(value), manifest.provenance.get(path, "")) for path, value in flattened(manifest.config)]
     for axis in manifest.axes:
-        values = list(dict.fromkeys(str(condition.values.get(axis)) for condition in manifest.conditions))
-        table.add_row(axis, ", ".join(values), manifest.provenance.get(axis, ""))
-    return table
+        values = dict.fromkeys(show_value(condition.values.get(axis)) for condition in manifest.conditions)
+        origin = manifest.provenance.get(axis, "")
+        rows.append((axis, ", ".join(values), origin if axis in manifest.telling_axes else f"{origin}, follows"))
+    return rows
 
 
 def flattened(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
@@ -195,18 +181,11 @@ def flattened(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, An
     return found
 
 
-def blocks_table(blocks: Sequence[Mapping[str, Any]]) -> Table:
-    """Return the blocks as a table: every one up to 20, else those that are not done, after a count."""
-    from rich.table import Table
-
+def print_blocks(blocks: Sequence[Mapping[str, Any]]) -> None:
+    """Print the blocks after a count: every one up to 20, else those that are not done."""
     counts = Counter(block["state"] for block in blocks)
-    title = "blocks: " + ", ".join(f"{count} {state}" for state, count in counts.items())
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for name in ("block", "trials", "strategy", "state", "attempts", "reason"):
-        table.add_column(name, overflow="fold")
-    for block in blocks:
-        if len(blocks) <= 20 or block["state"] != "done":
-            table.add_row(
-                *(str(block[name]) for name in ("block", "trials", "strategy", "state", "attempts", "reason"))
-            )
-    return table
+    click.echo("blocks: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
+    names = ("block", "trials", "strategy", "state", "attempts", "reason")
+    shown = [block for block in blocks if len(blocks) <= 20 or block["state"] != "done"]
+    if shown:
+        print_table(names, [[str(block[name]) for name in names] for block in shown])

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from xfw.cli.options import json_option, results_dir_option
-from xfw.cli.printing import WIDE, print_json
+from xfw.cli.printing import print_json
 from xfw.errors import UserError
 
 if TYPE_CHECKING:
@@ -82,16 +81,12 @@ def write_markdown(report: Report, place: str, everything: bool) -> None:
 
 def print_report(report: Report, everything: bool) -> None:
     """Print the verdicts for people."""
-    from rich.console import Console
-
-    from xfw.analysis.tables import to_rich
+    from xfw.analysis.tables import to_text
     from xfw.analysis.verdicts import NO_DATA
     from xfw.analysis.verification import as_tables, summary_lines
 
-    console = Console(width=None if sys.stdout.isatty() else WIDE, highlight=False)
     for table in as_tables(report, everything=everything):
-        console.print(to_rich(table))
-        console.print()
+        click.echo(to_text(table))
     missing = [each.target.name for each in report.of(NO_DATA)]
     if missing and not everything:
         click.echo(f"no data for {len(missing)}: {shortened(missing)}")

@@ -13,7 +13,7 @@ from rich.table import Table
 from xfw.plan.manifest import BlockPlan, Manifest
 from xfw.progress import Progress
 
-__all__ = ["Display", "duration", "member_label"]
+__all__ = ["Display", "duration"]
 
 MOST_TRIALS = 24
 """Up to so many trials get a row each; beyond that, blocks do."""
@@ -97,7 +97,7 @@ class Display:
         for row in rows:
             for lane, member in enumerate(row.plan.members):
                 values = [headline_value(row.progress, name, lane) for name in names]
-                label = member_label(self._manifest, member.condition, member.trial)
+                label = self._manifest.trial_label(member.condition, member.trial)
                 yield [label, row.state, epochs_done(row), *values, *speed(row)]
 
 
@@ -105,12 +105,6 @@ def block_lines(rows: Sequence[Row]) -> Iterator[list[str]]:
     """Yield a line for each block, the running ones first."""
     for row in sorted(rows, key=lambda row: (row.state != "running", row.state in ("done", "pending"))):
         yield [f"{row.plan.index} ({trials(len(row.plan.members))})", row.state, epochs_done(row), *speed(row)]
-
-
-def member_label(manifest: Manifest, condition: int, trial: int) -> str:
-    """Return the name of a trial: its swept values and its index."""
-    values = manifest.conditions[condition].values
-    return " ".join([*(f"{path.rpartition('.')[2]}={values.get(path)}" for path in manifest.axes), f"trial {trial}"])
 
 
 def counted(rows: Sequence[Row]) -> str:

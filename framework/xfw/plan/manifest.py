@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import attrs
+
+from xfw.config.values import show
+from xfw.plan.naming import telling_axes
 
 __all__ = ["BlockPlan", "Condition", "Execution", "Manifest", "Member", "Source"]
 
@@ -99,3 +103,14 @@ class Manifest:
         """Return all trials in file order: by condition, then by trial index."""
         found = [member for block in self.blocks for member in block.members]
         return sorted(found, key=lambda member: (member.condition, member.trial))
+
+    @cached_property
+    def telling_axes(self) -> list[str]:
+        """The swept key paths that name a condition, without those that follow from others."""
+        return telling_axes(self.axes, self.provenance, [condition.values for condition in self.conditions])
+
+    def trial_label(self, condition: int, trial: int) -> str:
+        """Return the name of a trial: the last parts of its swept keys with their values, and its index."""
+        values = self.conditions[condition].values
+        named = (f"{path.rpartition('.')[2]}={show(values.get(path))}" for path in self.telling_axes)
+        return " ".join([*named, f"trial {trial}"])

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 
-from xfw.config.values import show
 from xfw.plan.build import Plan
-from xfw.plan.manifest import BlockPlan, Condition
+from xfw.plan.manifest import BlockPlan
+from xfw.plan.naming import combined, spans
+from xfw.terminal import Grid, render
 
-if TYPE_CHECKING:
-    from rich.table import Table
+__all__ = ["as_data", "as_text", "counted", "duration", "origin_of_times", "size", "total_seconds"]
 
-__all__ = ["as_data", "as_table", "duration", "origin_of_times", "size", "total_seconds"]
+TITLES = ("block", "conditions", "trials", "strategy", "width", "parameters", "steps", "memory", "time")
+NUMBERS = ("block", "width", "parameters", "steps", "memory", "time")
 
 
 def as_data(plan: Plan) -> dict[str, Any]:
@@ -66,30 +67,23 @@ def origin_of_times(plan: Plan) -> str:
     return "from earlier runs" if measured == count else f"{measured} of {count} blocks from earlier runs, else rough"
 
 
-def as_table(plan: Plan) -> Table:
+def as_text(plan: Plan) -> str:
     """Return the table of a plan's blocks."""
-    from rich.table import Table
-
     manifest = plan.manifest
-    table = Table(title=f"{manifest.experiment}: {len(manifest.members())} trials in {len(manifest.blocks)} blocks")
-    table.add_column("block", justify="right")
-    table.add_column("conditions")
-    table.add_column("trials")
-    table.add_column("strategy")
-    for heading in ("width", "parameters", "steps", "memory", "time"):
-        table.add_column(heading, justify="right")
-    for block in manifest.blocks:
-        table.add_row(*block_row(plan, block))
-    return table
+    trials, blocks = counted(len(manifest.members()), "trial"), counted(len(manifest.blocks), "block")
+    rows = tuple(tuple(block_row(plan, block)) for block in manifest.blocks)
+    return render(
+        Grid(TITLES, rows, tuple(title in NUMBERS for title in TITLES), f"{manifest.experiment}: {trials} in {blocks}")
+    )
 
 
 def block_row(plan: Plan, block: BlockPlan) -> list[str]:
     """Return one block's cells."""
+    manifest = plan.manifest
     conditions = sorted({member.condition for member in block.members})
     return [
         str(block.index),
-        "; ".join(label(plan.manifest.conditions[index]) for index in conditions[:6])
-        + (f" and {len(conditions) - 6} more" if len(conditions) > 6 else ""),
+        combined(manifest.telling_axes, [manifest.conditions[index].values for index in conditions]) or manifest.preset,
         spans(sorted({member.trial for member in block.members})),
         block.strategy,
         str(block.width),
@@ -100,20 +94,9 @@ def block_row(plan: Plan, block: BlockPlan) -> list[str]:
     ]
 
 
-def label(condition: Condition) -> str:
-    """Return a condition's swept values, or its number where nothing is swept."""
-    return " ".join(f"{path}={show(value)}" for path, value in condition.values.items()) or str(condition.index)
-
-
-def spans(numbers: list[int]) -> str:
-    """Return sorted whole numbers in short form, such as ``0-4,7``."""
-    ranges: list[list[int]] = []
-    for number in numbers:
-        if ranges and number == ranges[-1][1] + 1:
-            ranges[-1][1] = number
-        else:
-            ranges.append([number, number])
-    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)
+def counted(number: int, noun: str) -> str:
+    """Return a number of things in words."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def size(count: float) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xfw.errors import UserError, did_you_mean
+from xfw.plan.naming import telling_axes
 from xfw.store import hdf5
 from xfw.store.artifacts import Artifact, read_array, read_list
 from xfw.store.gather import padding
@@ -187,11 +188,20 @@ class Results:
             axis: [self.conditions[condition].get(axis) for condition in self.condition.tolist()] for axis in self.axes
         }
 
+    @cached_property
+    def telling_axes(self) -> list[str]:
+        """The swept key paths that name a condition, without those that follow from others."""
+        return telling_axes(self.axes, self.provenance, self.conditions)
+
     def condition_labels(self) -> list[str]:
-        """Return a name for each condition made of its swept values; the preset's name where nothing is swept."""
+        """Return a name for each condition made of its swept values; the preset's name where nothing is swept.
+
+        Keys that a configuration derives from swept ones are left out.
+        """
         if not self.axes:
             return [self.preset] * len(self.conditions)
-        return [", ".join(f"{axis}={label(values.get(axis))}" for axis in self.axes) for values in self.conditions]
+        named = self.telling_axes
+        return [", ".join(f"{axis}={label(values.get(axis))}" for axis in named) for values in self.conditions]
 
     def streams(self) -> list[str]:
         """Return the names of the recorded streams."""

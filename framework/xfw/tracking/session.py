@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -223,14 +223,9 @@ def tracked_trial(manifest: Manifest, member: Member) -> TrackedTrial:
         trial=member.trial,
         seed=manifest.seed,
         key=member.key,
-        label=label(values, member.trial),
+        label=manifest.trial_label(member.condition, member.trial),
         config=nested({**flatten(manifest.config), **values}),
     )
-
-
-def label(values: Mapping[str, Any], trial: int) -> str:
-    """Return the name of a trial: its swept values and its index."""
-    return " ".join([*(f"{path.rpartition('.')[2]}={value}" for path, value in values.items()), f"trial {trial}"])
 
 
 def track_figures(run: RunDir, chosen: Sequence[Chosen], paths: Iterable[Path]) -> None:
