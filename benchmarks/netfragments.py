@@ -134,9 +134,11 @@ def original(count: int) -> dict[str, float]:
     return {"images": count, "wall_s": wall / count, "cpu_s": busy / count, "same_weights": equal}
 
 
-def train(device: str, preset: str, trials: int, *keys: str, points: bool = False) -> tuple[float, float, Any]:
+def train(
+    device: str, preset: str, trials: int, *keys: str, points: bool = False, strategy: str = ""
+) -> tuple[float, float, Any]:
     """Train a preset in one block and return its times and what it stored."""
-    strategy = "streams" if device == "cuda" else "pool"
+    strategy = strategy or ("pool" if device == "cpu" else "streams" if preset == "autoencoder" else "stack")
     overrides = [*keys, *([] if points else NO_POINTS)]
     experiment = load_experiment("netfragments")
     how = {"preset": preset, "trials": trials, "device": device, "strategy": strategy}
@@ -171,9 +173,12 @@ def on_a_gpu(arguments: argparse.Namespace) -> dict[str, Any]:
     found: dict[str, Any] = {
         "same weights after 300 images": bool(np.array_equal(host.parameters(), device.parameters()))
     }
-    wall, _, block = train("cuda", "paper", arguments.trials, f"train.epochs={arguments.epochs}")
-    nonzero = block.record("epoch", "weights_nonzero")[-1].tolist()
-    found["training"] = {"trials": arguments.trials, "epochs": arguments.epochs, "wall_s": wall, "nonzero": nonzero}
+    for strategy in ("stack", "streams"):
+        epochs = f"train.epochs={arguments.epochs}"
+        wall, _, block = train("cuda", "paper", arguments.trials, epochs, strategy=strategy)
+        nonzero = block.record("epoch", "weights_nonzero")[-1].tolist()
+        how = {"trials": arguments.trials, "epochs": arguments.epochs, "lowering": block.commit.layout["lowering"]}
+        found[f"training, {strategy}"] = {**how, "wall_s": wall, "nonzero": nonzero}
     wall, _, block = train("cuda", "paper", arguments.trials, "train.epochs=1", "data.train=1", points=True)
     found["grid"] = {"trials": arguments.trials, "points": len(block.record("evaluation", "point")), "wall_s": wall}
     wall, _, block = train("cuda", "autoencoder", 1, f"train.epochs={2 * arguments.epochs}")

@@ -186,6 +186,12 @@ def test_the_rule_depends_on_the_model_and_the_device_only() -> None:
     assert [choose(each, "cpu") for each in (narrow, wide, conv)] == ["stack", "pool", "pool"]
     assert [choose(each, "cuda") for each in (narrow, wide, conv)] == ["stack", "stack", "streams"]
     assert choose(nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5)), "cuda:1") == "stack"
+    own = nn.ParameterList([nn.Parameter(torch.ones(3))])
+    assert [choose(own, device) for device in ("cuda", "mps", "cpu")] == ["stack", "serial", "pool"]
+    assert [choose(nn.Sequential(nn.LayerNorm(3), each), "cuda") for each in (nn.GRU(3, 3), nn.Embedding(3, 3))] == [
+        "streams",
+        "streams",
+    ]
     assert choose(wide, "cpu", "stack") == "stack"
     with pytest.raises(xfw.UserError, match="unknown strategy 'stak'"):
         choose(wide, "cpu", "stak")

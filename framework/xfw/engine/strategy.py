@@ -27,6 +27,11 @@ TUNE = "tune"
 NARROW = 128
 """Widest hidden map for which stacking pays on a CPU; wider products already fill a core (docs/performance.md)."""
 
+HEAVY = (
+    nn.modules.conv._ConvNd, nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase, nn.Embedding, nn.EmbeddingBag,
+)  # fmt: skip
+"""Layers whose kernels fill a GPU one by one, or lose by stacking; a model without them is bound by launches."""
+
 Stepper = StackedStepper | LaneStepper
 
 
@@ -39,7 +44,7 @@ def choose(model: nn.Module, device: str, requested: str = "auto") -> str:
         return requested
     linear_only = not refusal(_keyed(model))
     if device.startswith("cuda"):
-        return "stack" if linear_only else "streams"
+        return "streams" if any(isinstance(module, HEAVY) for module in model.modules()) else "stack"
     if device == "mps":
         return "stack" if linear_only else "serial"
     widths = [module.out_features for module in model.modules() if isinstance(module, nn.Linear)]

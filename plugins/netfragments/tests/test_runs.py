@@ -246,13 +246,14 @@ def test_full_statistics_change_no_weight_and_add_inactive_cells_of_training() -
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_gpu_trains_the_weights_of_a_cpu() -> None:
+@pytest.mark.parametrize("strategy", ["stack", "streams"])
+def test_a_gpu_trains_the_weights_of_a_cpu(strategy: str) -> None:
     keys = ["random=published", "train.epochs=1", "data.train=300", "evaluate.noise=[0.1]"]
     found = [
         train_block(
             load_experiment("netfragments"), keys, preset="net_fragments", trials=2, device=device, strategy=how
         )
-        for device, how in (("cpu", "pool"), ("cuda", "streams"))
+        for device, how in (("cpu", "pool"), ("cuda", strategy))
     ]
     assert np.array_equal(found[0].parameters(), found[1].parameters())
     for name in ("recall", "precision", "noise_reduction"):
