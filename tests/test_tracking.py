@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from xfw.store.rundir import RunDir, create_run, find_run
 from xfw.store.seal import seal
 from xfw.testing import small
 from xfw.testing.plugins import write_distribution
-from xfw.testing.runs import RECORDS, commit_rows, make_manifest, metrics_of
+from xfw.testing.runs import RECORDS, commit_rows, finished_run, make_manifest, metrics_of
 from xfw.tracking.protocol import TrackedRun, TrackedTrial, Tracker
 from xfw.tracking.session import Chosen, Tracking
 
@@ -229,14 +230,23 @@ def test_a_segment_that_no_state_counts_is_not_told(fake: Chosen) -> None:
     assert [len(rows) for rows in told("epoch").values()] == [2, 2]
 
 
+def test_all_rows_of_a_finished_run_are_told_though_the_clock_was_set_back(fake: Chosen) -> None:
+    run = finished_run(Path("results"))
+    state = run.block_dir(0) / "state.h5"
+    earlier = segments.path_of(run.block_dir(0), 1).stat().st_mtime_ns - 10**9
+    os.utime(state, ns=(earlier, earlier))
+    with Tracking(run, [fake], None):
+        pass
+    assert [len(rows) for rows in told("epoch").values()] == [4, 4]
+    assert calls("close") == [[True]]
+
+
 def test_a_damaged_segment_is_said_and_nothing_fails(fake: Chosen, capsys: pytest.CaptureFixture[str]) -> None:
     run = create_run(Path("results"), make_manifest(), RECORDS)
     committed(run, Committer(run.block_dir(0)), 0, 2)
     path = segments.path_of(run.block_dir(0), 1)
     stat = path.stat()
     path.write_bytes(path.read_bytes()[:-1] + b"x")
-    import os
-
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     with Tracking(run, [fake], None):
         pass

@@ -51,10 +51,12 @@ class Piece:
         return [{name: values[row, lane] for name, values in self.variables.items()} for row in range(count)]
 
 
-def pieces(run: RunDir, plan: BlockPlan, position: BlockPosition) -> Iterator[tuple[list[Piece], BlockPosition]]:
-    """Yield the content of each further committed segment, and the position after it."""
+def pieces(
+    run: RunDir, plan: BlockPlan, position: BlockPosition, *, done: bool = False
+) -> Iterator[tuple[list[Piece], BlockPosition]]:
+    """Yield the content of each further committed segment, and the position after it; of a done block all count."""
     directory = run.block_dir(plan.index)
-    while counted(directory, position.segments + 1):
+    while counted(directory, position.segments + 1, done=done):
         records = segments.read(directory, position.segments + 1, position.rows)
         rows = dict(position.rows)
         found, step = [], position.step
@@ -78,11 +80,11 @@ def piece(declared: Stream, variables: Mapping[str, NDArray[Any]], before: int, 
     return Piece(declared.name, declared.coordinate, step, values)
 
 
-def counted(block_dir: Path, index: int) -> bool:
+def counted(block_dir: Path, index: int, *, done: bool) -> bool:
     """Say whether a segment counts: the state that counts it is written after it, and both appear by rename."""
     try:
         segment = segments.path_of(block_dir, index).stat().st_mtime_ns
-        return (block_dir / STATE).stat().st_mtime_ns >= segment
+        return done or (block_dir / STATE).stat().st_mtime_ns >= segment
     except FileNotFoundError:
         return False
 
