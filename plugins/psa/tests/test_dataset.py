@@ -11,7 +11,7 @@ import torch
 from xfw import WrongInput
 from xfw.analysis.output import Output
 from xfw_psa.analysis import dataset
-from xfw_psa.analysis.cells import PUBLISHED_Z
+from xfw_psa.analysis.dataset import PUBLISHED_Z
 
 DATA_DIR = Path(os.environ.get("XFW_DATA_DIR", ""))
 needs_mnist = pytest.mark.skipif(not (DATA_DIR / "MNIST" / "raw").is_dir(), reason="MNIST is not in XFW_DATA_DIR")

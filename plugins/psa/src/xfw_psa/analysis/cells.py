@@ -15,7 +15,7 @@ import xfw
 from numpy.typing import ArrayLike, NDArray
 from xfw import WrongInput
 
-from xfw_psa.analysis import published_files
+from xfw_psa.analysis import dataset, published_files
 from xfw_psa.analysis.configurations import Shape, in_order, published, shape_of
 from xfw_psa.config import FAMILIES, MODES
 
@@ -24,21 +24,18 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CONTROLS",
-    "PUBLISHED_Z",
     "Cell",
     "Moments",
     "Reading",
     "Study",
     "available",
     "moments",
+    "of_run",
     "shapes",
     "study",
 ]
 
 CONTROLS = ("none", "decay", "dropout")
-PUBLISHED_Z = 11.02
-"""Share of the most frequent class of MNIST's validation images, for results that do not say theirs."""
-
 UNDECISIVE = ("keep_weights", "num_workers", "hidden_layers")
 """Keys that may differ between conditions whose trials belong to one cell."""
 
@@ -46,17 +43,22 @@ _NO_VALUES: NDArray[np.float64] = np.empty(0)
 _NO_LOOPS: NDArray[np.float64] = np.empty((0, 0))
 
 
-class Reading(Protocol):
-    """The options of every analyzer that reads results."""
+class Choice(Protocol):
+    """The options of every analyzer that reads a run."""
+
+    @property
+    def family(self) -> str | None: ...
+    @property
+    def only(self) -> str | None: ...
+
+
+class Reading(Choice, Protocol):
+    """The options of an analyzer that reads a run or published files."""
 
     @property
     def summary_file(self) -> str | None: ...
     @property
     def trials_file(self) -> str | None: ...
-    @property
-    def family(self) -> str | None: ...
-    @property
-    def only(self) -> str | None: ...
 
 
 def summary_file_key() -> Any:
@@ -173,13 +175,14 @@ def study(results: Results | None, options: Reading) -> Study:
         return _from_files(options)
     if results is None:
         raise WrongInput("there is no run yet", hint="name published files: -s trials_file=FILE")
-    return _from_run(results, options)
+    return of_run(results, options)
 
 
 # --- a sealed run ----------------------------------------------------------------------------------------
 
 
-def _from_run(results: Results, options: Reading) -> Study:
+def of_run(results: Results, options: Choice) -> Study:
+    """Return the results of a run, with their loops; raises ``WrongInput``."""
     chosen = _chosen(results, options)
     families = {str(values["family"]) for values in chosen.values()}
     if len(families) > 1:
@@ -196,7 +199,7 @@ def _from_run(results: Results, options: Reading) -> Study:
     return Study(
         family=families.pop(),
         cells=cells,
-        z_val=float(z_val[0]) if len(z_val) else PUBLISHED_Z,
+        z_val=float(z_val[0]) if len(z_val) else dataset.PUBLISHED_Z,
         loops=max(loops),
         origin=results.run,
         first_loop=_first_loop(results),
@@ -208,7 +211,7 @@ def _first_loop(results: Results) -> int:
     return int(loops[0]) if len(loops) else 1
 
 
-def _chosen(results: Results, options: Reading) -> dict[int, dict[str, Any]]:
+def _chosen(results: Results, options: Choice) -> dict[int, dict[str, Any]]:
     """Return the whole values of the conditions that the options ask for, by number."""
     every = {index: {**results.config, **values} for index, values in enumerate(results.conditions)}
     wanted = dict(_assignments(options.only))
@@ -319,13 +322,7 @@ def _from_files(options: Reading) -> Study:
     origin = ", ".join(name for name in (options.summary_file, options.trials_file) if name)
     if not cells:
         raise WrongInput(f"{origin}: holds no results")
-    return Study(family=family or "simplemlp", cells=cells, z_val=_zero_r(), loops=None, origin=origin)
-
-
-def _zero_r() -> float:
-    from xfw_psa.analysis import dataset
-
-    return dataset.zero_r()
+    return Study(family=family or "simplemlp", cells=cells, z_val=dataset.zero_r(), loops=None, origin=origin)
 
 
 def _summed(entry: published_files.Entry) -> Cell:

@@ -54,16 +54,6 @@ class Options:
     family: str | None = cells.family_key()
     only: str | None = cells.only_key()
 
-    @property
-    def summary_file(self) -> str | None:
-        """Return None: a summary holds no loops."""
-        return None
-
-    @property
-    def trials_file(self) -> str | None:
-        """Return None: a list of peaks holds no loops."""
-        return None
-
 
 @attrs.frozen(eq=False)
 class Line:
@@ -76,7 +66,8 @@ class Line:
 
 def run(results: Results | None, options: Options, output: Output) -> None:
     """Write the figure and its numbers; raises ``UserError`` where the run has none of the networks."""
-    study = cells.study(results, options)
+    assert results is not None  # it needs a run, which none of its options replaces
+    study = cells.of_run(results, options)
     targets = [_name(text) for text in options.targets] if options.targets else _default_targets(study, options.curve)
     known = {name for name in targets if any(_has_loops(cell) for cell in study.modes(name).values())}
     if not known:

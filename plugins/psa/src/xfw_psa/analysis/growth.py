@@ -138,20 +138,15 @@ class Options:
     family: str | None = cells.family_key()
     only: str | None = cells.only_key()
 
-    @property
-    def summary_file(self) -> str | None:
-        """Return None: a summary holds no loops."""
-        return None
-
-    @property
-    def trials_file(self) -> str | None:
-        """Return None: the published trials hold no loops."""
-        return None
-
 
 def analyse(results: Results | None, options: Options, output: Output) -> None:
     """Write ``growth`` and ``convergence`` as Markdown and CSV."""
-    courses = from_logs(options.logs) if options.logs else from_study(cells.study(results, options))
+    if options.logs:
+        courses = from_logs(options.logs)
+    elif results is not None:
+        courses = from_study(cells.of_run(results, options))
+    else:
+        raise WrongInput("there is no run yet", hint="name a folder of logs: -s logs=FOLDER")
     first = min(course.first_loop for course in courses)
     courses.sort(key=lambda course: (course.file_text, course.mode))
     for name, variable in (("growth", "lkg_TE"), ("convergence", "val_TE")):
