@@ -22,6 +22,7 @@ from xfw.plan.manifest import BlockPlan, Condition, Manifest, Member
 from xfw.store import claims
 from xfw.store.commit import Commit, Committer
 from xfw.store.export import trial_table
+from xfw.store.lineage import trial_sources
 from xfw.store.merge import merge
 from xfw.store.results import content_hash, open_run
 from xfw.store.rundir import RunDir, create_run
@@ -363,3 +364,11 @@ def test_from_starts_from_a_part_and_not_from_a_merged_run(merged: Mapping[str, 
 def test_a_merged_run_is_sealed_by_nobody(merged: Mapping[str, Any]) -> None:
     with pytest.raises(UserError, match="was merged"):
         seal(RunDir(Path(merged["path"])))
+
+
+def test_a_block_reads_the_trials_of_a_part_and_not_of_a_merged_run(tmp_path: Path) -> None:
+    """Trial 0 may be there once for each seed: neither of the two is meant."""
+    parts = [finished_run(tmp_path, trials=2, seed=seed) for seed in (7, 8)]
+    with pytest.raises(UserError, match="was merged") as caught:
+        trial_sources(merge(parts, tmp_path, ()), [Member(0, 0, "")], {0: 0})
+    assert all(part.id in str(caught.value) for part in parts)

@@ -27,8 +27,12 @@ def stored_conditions(run: RunDir) -> list[dict[str, Any]]:
 def trial_sources(run: RunDir, members: Sequence[Member], conditions: Mapping[int, int]) -> list[TrialSource]:
     """Return the stored trial for each member: equal trial index, and the condition that ``conditions`` names.
 
-    Raises UserError (exit code 2) where ``run`` has no such trial.
+    Raises UserError (exit code 2) where ``run`` has no such trial, and where it was merged: it may hold several
+    trials of one index.
     """
+    if run.manifest.merged:
+        parts = ", ".join(part.run for part in run.manifest.merged)
+        raise UserError(f"run {run.id} was merged", hint=f"name one of its parts: {parts}", exit_code=2)
     snapshots = snapshot_reader(run)
     with open_run(run) as results:
         places = {
