@@ -10,7 +10,8 @@ import torch
 import xfw
 from xfw.engine.batches import Resident
 from xfw.plugins.registry import load_experiment
-from xfw.testing.blocks import train_block
+from xfw.store.sources import TrialSource
+from xfw.testing.blocks import block_session, train_block
 from xfw_netfragments.autoencoder import Autoencoder, errors, output, reconstruction
 from xfw_netfragments.config import Config, Data
 from xfw_netfragments.training import line_set
@@ -101,6 +102,19 @@ def test_the_state_with_the_lowest_error_is_kept_and_evaluated() -> None:
     by_line = errors(model, lines().take(torch.arange(58))[0])["validation_mse"]
     best = found.record("epoch", "validation_mse")[:, 0].min()
     assert float(by_line.min()) <= best <= float(by_line.max())
+
+
+def test_going_on_asks_for_less_than_the_lowest_error_whatever_the_last_one_was() -> None:
+    found = trained()
+    arrays = {name: values[0] for name, values in found.commit.arrays.items()}
+    last = {"epoch": {"validation_mse": 9.0}}
+    source = TrialSource("earlier", {}, 0, 0, 1, "done", arrays, {"epoch": 2}, last, lambda _: None)
+    session = block_session(
+        load_experiment("netfragments"), [*KEYS, *POINTS], preset="autoencoder", trials=1, strategy="pool"
+    )
+    session.start([source])
+    assert session.block.values["lowest"].tolist() == [found.record("epoch", "validation_mse")[:, 0].min()]
+    assert session.block.done_epochs == 2
 
 
 def test_trials_differ_in_their_initial_weights() -> None:

@@ -60,7 +60,8 @@ def _arrays() -> tuple[xfw.Array, ...]:
     return tuple(found)
 
 
-ARRAYS = _arrays()
+LOWEST = xfw.Array("lowest_error", "float64", "mean squared validation error of the best state")
+ARRAYS = (*_arrays(), LOWEST)
 
 
 def reconstruction(model: Autoencoder, batch: tuple[torch.Tensor, ...], lines: Resident) -> torch.Tensor:
@@ -106,7 +107,7 @@ def start(block: Block, source: Sequence[TrialSource] | None) -> None:
         if stored is None:
             raise xfw.UserError(f"--from: run {each.run} holds no autoencoder for trial {each.trial}", exit_code=2)
         block.load_snapshot("best", lane, stored)
-        block.values["lowest"][lane] = float(each.last("epoch").get("validation_mse", np.inf))
+        block.values["lowest"][lane] = float(each.arrays.get(LOWEST.name, np.inf))
     block.restore("best")
     block.done_epochs = int(source[0].arrays.get("epochs_done", 0))
 
@@ -146,5 +147,6 @@ def finish(block: Block) -> None:
 
 def keep(block: Block) -> None:
     """Store the best state."""
+    block.array(LOWEST.name, block.values["lowest"])
     for name, values in block.snapshot_views("best").items():
         block.array(f"best/{name}", values)
