@@ -15,13 +15,7 @@ from xfw.store.rundir import RunDir
 from xfw.store.sources import TrialSource, nest, unpack
 from xfw.store.state import Restored, load_state
 
-__all__ = ["stored_conditions", "trial_sources"]
-
-
-def stored_conditions(run: RunDir) -> list[dict[str, Any]]:
-    """Return the whole configuration of each condition of a run, nested by key."""
-    manifest = run.manifest
-    return [nest(manifest.config, condition.values) for condition in manifest.conditions]
+__all__ = ["trial_sources"]
 
 
 def trial_sources(run: RunDir, members: Sequence[Member], conditions: Mapping[int, int]) -> list[TrialSource]:
