@@ -264,7 +264,7 @@ def test_analyze_makes_everything_that_the_run_has_data_for(tmp_path: Path) -> N
     run = finished_run(tmp_path, trials=3)
     said = call(commands.analyze, "@last", "--results-dir", str(tmp_path))
     assert "left out: compare (the run has one condition)" in said
-    assert f"wrote {run.report_dir / 'summary.tex'}" in said
+    assert f"wrote {run.report_dir / 'summary'}.{{md,csv,tex}}" in said
     assert (run.report_dir / "curves-correct.pdf").exists()
 
 

@@ -131,7 +131,7 @@ def dry_run(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, An
 def test_a_dry_run_prints_the_plan_and_stores_nothing(capsys: pytest.CaptureFixture[str], here: Path) -> None:
     assert invoke(["run", "psa", *TINY, "-s", "mode=none,full", "--trials", "2", "--jobs", "1", "--dry-run"]) == 0
     text = capsys.readouterr().out
-    for part in ("psa: 4 trials in 1 blocks", "mode=none; mode=full", "0-1", "stack", "parameters", "memory", "seed"):
+    for part in ("psa: 4 trials in 1 block", "mode=none,full", "0-1", "stack", "parameters", "memory", "seed"):
         assert part in text
     assert list(here.iterdir()) == []
 

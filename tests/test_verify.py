@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import itertools
 import json
-import statistics
 import math
 import os
+import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -518,7 +518,7 @@ def test_spreads_and_ranges_say_what_was_found_without_an_interval_of_a_spread()
 def test_means_of_an_order_have_the_digits_of_their_smallest_gap() -> None:
     keys = {"kind": "order", "wheres": [{}, {}, {}]}
     assert verdict([[16.823], [11.1317], [5.7335]], **keys).found == "16.8, 11.1, 5.7"
-    assert verdict([[97.904], [97.621], [97.62]], **keys).found == "97.9040, 97.6210, 97.6200"
+    assert verdict([[97.904], [97.621], [97.6]], **keys).found == "97.904, 97.621, 97.600"
 
 
 def kinds(value: Any) -> Any:

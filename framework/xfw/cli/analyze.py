@@ -287,5 +287,16 @@ def _finish(output: Output, as_json: bool, left_out: Sequence[tuple[str, str]]) 
         return
     for name, reason in left_out:
         click.echo(f"left out: {name} ({reason})")
-    for path in output.paths:
-        click.echo(f"wrote {path}")
+    for line in together(output.paths):
+        click.echo(f"wrote {line}")
+
+
+def together(paths: Sequence[Path]) -> list[str]:
+    """Return paths in their order, those that differ in the suffix only as one: ``report/curves.{pdf,svg}``."""
+    suffixes: dict[Path, list[str]] = {}
+    for path in paths:
+        suffixes.setdefault(path.with_suffix(""), []).append(path.suffix)
+    return [
+        f"{stem}{found[0]}" if len(found) == 1 else f"{stem}.{{{','.join(suffix[1:] for suffix in found)}}}"
+        for stem, found in suffixes.items()
+    ]

@@ -307,6 +307,7 @@ def carried_out(options: Options, subject: Subject, manifest: Manifest, trackers
     """Create the run directory, execute its blocks, and say what came of them."""
     from xfw.config.resolve import condition_configs
     from xfw.executors.supervise import execute
+    from xfw.plan.table import counted
     from xfw.store.rundir import create_run
 
     configs = condition_configs(manifest, subject.experiment.config_class)
@@ -314,8 +315,8 @@ def carried_out(options: Options, subject: Subject, manifest: Manifest, trackers
     run_dir = create_run(options.results_dir, manifest, records)
     quiet = options.quiet or options.as_json
     if not quiet:
-        count, blocks = len(manifest.members()), len(manifest.blocks)
-        click.echo(f"run {run_dir.id}: {count} trials in {blocks} blocks, seed {manifest.seed}")
+        trials, blocks = counted(len(manifest.members()), "trial"), counted(len(manifest.blocks), "block")
+        click.echo(f"run {run_dir.id}: {trials} in {blocks}, seed {manifest.seed}")
     jobs = manifest.execution.jobs
     with tracked(run_dir, trackers, subject.experiment):
         code = execute(run_dir, jobs=jobs, per_gpu=options.per_gpu, fail_fast=options.fail_fast, quiet=quiet)
