@@ -57,3 +57,14 @@ def test_times_on_a_cpu_are_those_measured_within_a_factor_of_two(
     # Two processes of five trials each took `measured` ms for every one of the ten trials' steps.
     expected = 1000 * measured * 10
     assert expected / 2 < per_step(stacks, 5, "cpu") < expected * 2
+
+
+def test_examples_that_only_due_steps_evaluate_count_in_those_steps() -> None:
+    work = work_of(nn.Linear(1000, 1000))
+
+    def seconds(**evaluation: int) -> float:
+        epoch = Epoch(batch_size=1, steps=1000, **evaluation)
+        return estimate(work, [epoch], {"train": 10}, 10, "cpu").seconds
+
+    alone = seconds()
+    assert seconds(evaluated=9000, every=9) - alone == pytest.approx((seconds(evaluated=1000) - alone), rel=0.01)

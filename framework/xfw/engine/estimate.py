@@ -75,7 +75,7 @@ def estimate(
     steps = sum(steps_of(epoch, lengths[epoch.dataset]) for epoch in epochs)
     batch = max((epoch.batch_size for epoch in epochs), default=1)
     rows = max((max(epoch.batch_size, epoch.evaluated) for epoch in epochs), default=1)
-    evaluated = sum(steps_of(epoch, lengths[epoch.dataset]) * epoch.evaluated for epoch in epochs)
+    evaluated = sum(-(-steps_of(epoch, lengths[epoch.dataset]) // epoch.every) * epoch.evaluated for epoch in epochs)
     examples = sum(count_of(e, lengths[e.dataset]) if e.steps is None else e.steps * e.batch_size for e in epochs)
     rates = CUDA if device.startswith("cuda") else CPU
     # Parameters, gradient, two moments, one snapshot; copies of three of the five while rehearsing. Measured on an
