@@ -119,6 +119,22 @@ def test_what_vmap_refuses_runs_as_single_models_and_says_why() -> None:
     assert any("vmap: refused" in line and "data-dependent control flow" in line for line in trained.log)
 
 
+def test_an_evaluation_may_look_into_a_model_whose_training_does_not() -> None:
+    def evaluate_step(model: Any, batch: tuple[torch.Tensor, ...]) -> Mapping[str, torch.Tensor]:
+        x, y = batch
+        right = (model(x).argmax(1) == y).sum()
+        return {"correct": right, "loss": model.linear.weight.square().sum()}
+
+    found = {
+        strategy: train_block(
+            experiment(evaluate_step=evaluate_step), ["model=scaled"], strategy=strategy, dtype="float64"
+        )
+        for strategy in ("stack", "serial")
+    }
+    assert found["stack"].commit.layout["lowering"] == "twin"
+    assert np.array_equal(found["stack"].record("epoch", "correct"), found["serial"].record("epoch", "correct"))
+
+
 def test_a_step_that_moves_the_global_generator_is_an_error() -> None:
     def noisy(model: Any, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
         x, y = batch

@@ -17,7 +17,7 @@ from xfw.engine.batches import Batches, prepared
 from xfw.engine.network import Network, _assign
 from xfw.engine.rng import Rng
 from xfw.engine.step import StepCode, split_output
-from xfw.engine.twin import Twin
+from xfw.engine.twin import NotTwinned, Twin
 from xfw.experiment import Dataset
 
 __all__ = ["StackedStepper", "TwinStepper"]
@@ -135,13 +135,16 @@ class StackedStepper:
 
 
 class TwinStepper(StackedStepper):
-    """Run the author's ``forward`` once on stacked tensors, and only the rest of the step under ``vmap``."""
+    """Run the author's ``forward`` once on stacked tensors, and only the rest of the step under ``vmap``.
+
+    An evaluation that looks further into the model than a twin can show runs under ``vmap`` as a whole.
+    """
 
     lowering = "twin"
 
     def __init__(self, network: Network, code: StepCode, words_T2: torch.Tensor) -> None:
         super().__init__(network, code, words_T2)
-        self.twin = Twin(network)
+        self.twin, self._evaluates = Twin(network), True
         self._places = (torch.arange(network.lanes, device=network.device), dict(network.buffers))
 
     def train(self, batches: Batches, raw: tuple[torch.Tensor, ...], epoch: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -166,4 +169,9 @@ class TwinStepper(StackedStepper):
         def lane(place: Any, *parts: torch.Tensor) -> Mapping[str, torch.Tensor]:
             return dict(self.code.evaluate_step(self.twin.for_lane(*place), parts))
 
-        return dict(vmap(lane, in_dims=(0, *(None for _ in batch)))(self._places, *batch))
+        if self._evaluates:
+            try:
+                return dict(vmap(lane, in_dims=(0, *(None for _ in batch)))(self._places, *batch))
+            except NotTwinned:
+                self._evaluates = False
+        return super()._evaluate_all(batch)

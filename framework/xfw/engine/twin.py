@@ -229,4 +229,4 @@ class _LaneModel:
     def __getattr__(self, name: str) -> Any:
         if name in self._buffers:
             return self._buffers[name]
-        raise NotTwinned(f"train_step reads model.{name}")
+        raise NotTwinned(f"the step reads model.{name}")
