@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import attrs
 import pytest
 import xfw
+from xfw.cli.subject import find_subject, shipped_runs
 from xfw.config.named import NamedRun, find_file, load_named_runs
 from xfw.config.resolve import resolve
+from xfw.plugins.discovery import PluginInfo, discover
 from xfw.plugins.registry import load_experiment
 
 REPOSITORY = Path(__file__).parents[1]
@@ -77,10 +80,35 @@ def test_a_file_that_is_no_toml_is_refused_with_its_path(tmp_path: Path) -> None
     assert f"cannot read {tmp_path / 'experiments.toml'}" in message(write(tmp_path, "[mine\n"))
 
 
-def test_every_named_run_of_the_repository_resolves() -> None:
+def test_every_named_run_of_the_repository_and_of_the_plugins_resolves() -> None:
     runs = load_named_runs(REPOSITORY, [])
     assert runs
-    for run in runs.values():
+    for run in (*runs.values(), *shipped_runs(discover()).values()):
         assert run.help, run.name
         resolved = resolve(load_experiment(run.plugin), named=run)
         assert resolved.trials >= 1
+
+
+def test_named_runs_of_a_plugin_work_everywhere_and_give_way_to_those_of_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "site" / "demo_plugin"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise ImportError('must not be imported')")
+    write(package, "[demo-study]\nplugin = 'demo'\ntrials = 3\n[other]\nplugin = 'psa'\n")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    plugin = PluginInfo("demo", "experiment", "demo_plugin", "1", "", ("demo",))
+    assert list(shipped_runs([plugin])) == ["demo-study"]
+    assert shipped_runs([plugin])["demo-study"].folder == package
+    assert shipped_runs([attrs.evolve(plugin, kind="extension")]) == {}
+    monkeypatch.setenv("XFW_PLUGINS", "")
+    assert shipped_runs([plugin]) == {}
+
+
+def test_a_run_of_the_working_directory_goes_before_one_of_a_plugin(tmp_path: Path) -> None:
+    shipped = find_subject("psa-check", tmp_path).named
+    assert shipped is not None
+    assert (shipped.plugin, shipped.trials) == ("psa", 10)
+    mine = find_subject("psa-check", write(tmp_path, "[psa-check]\nplugin = 'psa'\ntrials = 2\n")).named
+    assert mine is not None
+    assert mine.trials == 2

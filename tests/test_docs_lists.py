@@ -24,6 +24,7 @@ from xfw import errors
 from xfw.analysis import compare, curves, summary
 from xfw.analysis.output import FORMATS, Output
 from xfw.cli import main, run
+from xfw.cli.subject import shipped_runs
 from xfw.config import named
 from xfw.config.keys import key
 from xfw.config.schema import schema_of
@@ -32,6 +33,7 @@ from xfw.engine.rng import Rng
 from xfw.engine.strategy import STRATEGIES
 from xfw.plan.manifest import BlockPlan, Condition, Execution, Manifest, Source
 from xfw.plugins.contract import check_hooks, specifications
+from xfw.plugins.discovery import discover, find
 from xfw.plugins.registry import load_experiment
 from xfw.progress import FILE as PROGRESS
 from xfw.progress import LOG
@@ -197,9 +199,12 @@ def test_every_option_is_listed() -> None:
 def test_options_named_anywhere_exist() -> None:
     existing = {option for _, command in commands() for parameter in command.params for option in parameter.opts}
     existing |= {"--help", "--version", "--debug"}
+    scripts = "".join(path.read_text("utf-8") for path in (REPOSITORY / "benchmarks").glob("*.py"))
+    of_benchmarks = set(re.findall(r'add_argument\("(--[a-z-]+)"', scripts))
     for name in ("README.md", *(str(path.relative_to(REPOSITORY)) for path in DOCS.glob("*.md"))):
-        named_here = {option for code in codes(page(name)) for option in re.findall(r"(?<![\w-])--[a-z][\w-]*", code)}
-        assert named_here <= existing, name
+        for code in codes(page(name)):
+            known = existing | (of_benchmarks if "benchmarks/" in code else set())
+            assert set(re.findall(r"(?<![\w-])--[a-z][\w-]*", code)) <= known, (name, code)
 
 
 def test_every_command_is_in_the_readme() -> None:
@@ -396,8 +401,7 @@ def test_analyzers_of_psa_and_their_options() -> None:
 
 def test_named_runs_of_psa() -> None:
     names = first_names(section(page("plugins/psa/README.md"), "The whole study"))
-    known = set(named.load_named_runs(REPOSITORY, ["psa"]))
-    assert names | {"psa-modes", "psa-check", "psa-subset"} == {name for name in known if name.startswith("psa-")}
+    assert names | {"psa-check", "psa-subset"} == set(shipped_runs([find("psa", discover())]))
 
 
 def test_what_psa_stores(sealed: Mapping[str, RunDir]) -> None:

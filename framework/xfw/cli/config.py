@@ -10,11 +10,12 @@ import click
 
 from xfw.cli.options import json_option
 from xfw.cli.printing import print_json, print_table
-from xfw.cli.subject import find_subject
+from xfw.cli.subject import find_subject, shipped_runs
 from xfw.config.resolve import Resolved, resolve
 from xfw.config.schema import Key, schema_of
 from xfw.config.structure import flatten, unstructure
 from xfw.config.values import describe_type, show
+from xfw.plugins.discovery import discover, find
 from xfw.plugins.registry import Experiment
 
 __all__ = ["config"]
@@ -33,6 +34,8 @@ def config(name: str, preset: str | None, overrides: Sequence[str], as_json: boo
         print_json(as_data(subject.experiment, resolved))
     else:
         print_config(subject.experiment, resolved)
+        for run in shipped_runs([find(subject.experiment.name, discover())]).values():
+            click.echo(f"named run {run.name}: {run.help}")
 
 
 def shown_keys(experiment: Experiment) -> list[Key]:

@@ -1,16 +1,18 @@
-"""Find what NAME means on the command line: an experiment, or a named run of ``experiments.toml``."""
+"""Find what NAME means on the command line: an experiment, or a named run of a file or of a plugin."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import attrs
 
-from xfw.config.named import NamedRun, load_named_runs
-from xfw.plugins.discovery import discover, normal, unknown
+from xfw.config.named import FILE, NamedRun, load_named_runs, read_file
+from xfw.plugins.discovery import PluginInfo, allowed, discover, normal, unknown
 from xfw.plugins.registry import Experiment, load_experiment
 
-__all__ = ["Subject", "find_subject"]
+__all__ = ["Subject", "find_subject", "shipped_runs"]
 
 
 @attrs.frozen
@@ -22,12 +24,26 @@ class Subject:
 
 
 def find_subject(name: str, folder: Path) -> Subject:
-    """Load the experiment of NAME; named runs are looked for from ``folder`` upwards."""
+    """Load the experiment of NAME; named runs are looked for from ``folder`` upwards, then in the plugins."""
     plugins = discover()
     experiments = [plugin.name for plugin in plugins if plugin.kind == "experiment"]
     if normal(name) in experiments:
         return Subject(load_experiment(name, plugins))
-    runs = load_named_runs(folder, experiments)
+    runs = {**shipped_runs(plugins), **load_named_runs(folder, experiments)}
     if name in runs:
         return Subject(load_experiment(runs[name].plugin, plugins), runs[name])
-    raise unknown(name, "experiment", [*experiments, *runs])
+    raise unknown(name, "experiment or named run", [*experiments, *runs])
+
+
+def shipped_runs(plugins: Sequence[PluginInfo]) -> dict[str, NamedRun]:
+    """Return the named runs in the ``experiments.toml`` beside each experiment's module, which is not imported."""
+    experiments = [plugin.name for plugin in plugins if plugin.kind == "experiment"]
+    found: dict[str, NamedRun] = {}
+    for plugin in plugins:
+        package = plugin.module.partition(":")[0].partition(".")[0]
+        spec = find_spec(package) if plugin.name in experiments and allowed(plugin.name) else None
+        for folder in (spec and spec.submodule_search_locations) or ():
+            if (Path(folder) / FILE).is_file():
+                runs = read_file(Path(folder) / FILE, experiments)
+                found |= {name: run for name, run in runs.items() if normal(run.plugin) == plugin.name}
+    return found

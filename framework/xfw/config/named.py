@@ -14,7 +14,7 @@ from cattrs.errors import BaseValidationError
 from xfw.config.structure import problems_of
 from xfw.errors import Problem, UserError, WrongInput
 
-__all__ = ["FILE", "NamedRun", "find_file", "load_named_runs"]
+__all__ = ["FILE", "NamedRun", "find_file", "load_named_runs", "read_file"]
 
 FILE = "experiments.toml"
 
@@ -56,8 +56,11 @@ def find_file(start: Path) -> Path | None:
 def load_named_runs(start: Path, plugins: Iterable[str]) -> dict[str, NamedRun]:
     """Return the named runs of the nearest ``experiments.toml``; raise ``WrongInput`` where it is wrong."""
     path = find_file(start)
-    if path is None:
-        return {}
+    return {} if path is None else read_file(path, plugins)
+
+
+def read_file(path: Path, plugins: Iterable[str]) -> dict[str, NamedRun]:
+    """Return the named runs of one file; raise ``WrongInput`` where it is wrong or a name is that of a plugin."""
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import attrs
 import pytest
+import xfw_psa
 from xfw.cli.main import invoke
-from xfw.config.named import NamedRun, load_named_runs
+from xfw.config.named import NamedRun, read_file
 from xfw.config.resolve import Resolved, resolve
 from xfw.plan import build
 from xfw.plan.build import Plan, Request
@@ -20,17 +21,13 @@ from xfw.plugins.registry import load_experiment
 from xfw_psa.analysis.configurations import asymmetric, published
 from xfw_psa.config import MODES, Config
 
-REPOSITORY = Path(__file__).parents[3]
+PLUGIN = Path(xfw_psa.__file__).parent
 DATA_DIR = Path(os.environ.get("XFW_DATA_DIR", ""))
 needs_mnist = pytest.mark.skipif(not (DATA_DIR / "MNIST" / "raw").is_dir(), reason="MNIST is not in XFW_DATA_DIR")
 
-pytestmark = pytest.mark.skipif(
-    not (REPOSITORY / "experiments.toml").is_file(), reason="the repository's experiments.toml is not there"
-)
-
 
 def named(name: str) -> NamedRun:
-    return load_named_runs(REPOSITORY, ["psa"])[name]
+    return read_file(PLUGIN / "experiments.toml", ["psa"])[name]
 
 
 def resolved(name: str) -> Resolved:
@@ -104,7 +101,7 @@ def test_modes_share_blocks_on_a_cpu() -> None:
 def test_the_whole_study_is_planned_with_its_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(REPOSITORY)
+    monkeypatch.chdir(tmp_path)
     place = ["--data-dir", str(DATA_DIR), "--results-dir", str(tmp_path), "--device", "cpu", "--jobs", "2"]
     assert invoke(["run", "psa-paper", "--dry-run", "--json", *place]) == 0
     plan = json.loads(capsys.readouterr().out)
@@ -114,7 +111,7 @@ def test_the_whole_study_is_planned_with_its_time(
 
 
 def test_a_subset_is_chosen_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(REPOSITORY)
+    monkeypatch.chdir(tmp_path)
     place = ["--results-dir", str(tmp_path), "--device", "cpu", "--jobs", "0", "--quiet", "--seed", "1"]
     small = ["-s", "data=digits", "-s", "meta_loops=1", "--trials", "1"]
     assert invoke(["run", "psa-paper", "--only", "arch=1*8,4*4", "--only", "mode=none", *small, *place]) == 0
