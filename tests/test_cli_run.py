@@ -68,7 +68,7 @@ def refused(here: Path, executed: list[Any], capsys: pytest.CaptureFixture[str])
         (["psa", "--seed", "-1"], "'--seed': -1 is not in the range"),
         (["psa", "--dtype", "float16"], "'--dtype': 'float16' is not one of"),
         (["psa", "--device", "gpu"], "unknown device 'gpu'\n  expected auto, cpu, cuda, cuda:N or mps"),
-        (["psb"], "unknown experiment 'psb'\n  did you mean 'psa'"),
+        (["psb"], "unknown experiment or named run 'psb'\n  did you mean 'psa'"),
         (["psa", "-s", "lr=0", "-s", "batch_size=0"], "$.lr: found 0, expected a number > 0"),
         (["psa", "-s", "lr=0", "-s", "batch_size=0"], "$.batch_size: found 0, expected a whole number >= 1"),
         (["psa", "-s", "meta_loops=0"], "$.meta_loops: found 0"),

@@ -37,7 +37,7 @@ def test_state_comes_back_as_it_was_committed(tmp_path):
     commit = rows(0, 2)
     Committer(tmp_path).commit(commit)
     found = load_state(tmp_path)
-    assert found.position == {"epoch": 2}
+    assert found.position == {"epoch": 2, "first_epoch": 0}
     assert found.status == ("running", "running")
     assert found.layout == commit.layout
     assert (found.segments, found.rows, found.final) == (1, {"epoch": 2}, False)
@@ -102,7 +102,7 @@ def test_segment_whose_state_was_never_written_does_not_count(tmp_path, monkeypa
     with pytest.raises(UserError, match="the disk is full"):
         committer.commit(rows(2, 2))
     found = load_state(tmp_path)
-    assert (found.segments, found.rows, found.position) == (1, {"epoch": 2}, {"epoch": 2})
+    assert (found.segments, found.rows, found.position) == (1, {"epoch": 2}, {"epoch": 2, "first_epoch": 0})
 
 
 def test_failed_commit_can_be_repeated(tmp_path, monkeypatch):
