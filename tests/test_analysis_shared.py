@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from rich.console import Console
-from xfw.analysis import compare, curves, registry, samples, summary
+from xfw.analysis import compare, curves, figures, registry, samples, summary
 from xfw.analysis.output import Output, safe_name
 from xfw.cli import analyze as commands
 from xfw.config.keys import key
@@ -74,6 +74,20 @@ def test_summary_of_one_condition_names_the_preset(single: Results) -> None:
 def test_unknown_metric_names_the_nearest(results: Results, tmp_path: Path) -> None:
     with pytest.raises(WrongInput, match="did you mean 'best'"):
         summary.analyse(results, summary.Options(metric=("bset",)), output(tmp_path), METRICS)
+
+
+@pytest.mark.parametrize("labels", [[f"arch=[{n}*{n}], mode=dropout" for n in range(12)], ["a", "b"], ["x" * 60] * 7])
+def test_the_legend_of_a_figure_lies_within_it(labels: list[str]) -> None:
+    x, y = np.arange(3.0), np.zeros(3)
+    with figures.styled():
+        figure, axes = figures.new_figure(curves.WIDTH, 5.5)
+        for label in labels:
+            axes.plot(x, y, label=label)
+        legend = figure.legend(loc="outside lower center", ncols=curves.legend_columns(labels))
+        figure.canvas.draw()
+        box = legend.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.width
 
 
 def test_curve_is_the_mean_over_the_trials(results: Results) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["Curve", "Options", "analyse", "curves_of", "draw"]
 
 MOST = len(figures.STYLES)
+WIDTH = 6.4
+"""Inches."""
+
 MARKS = 8
 
 
@@ -89,7 +93,9 @@ def _band(values_TE: NDArray[np.float64], options: Options) -> tuple[NDArray[Any
 def draw(results: Results, metric: Metric, curves: Sequence[Curve], options: Options) -> Figure:
     """Draw up to twelve curves in one figure."""
     with figures.styled():
-        figure, axes = figures.new_figure(6.4, 4.0 if len(curves) <= 6 else 4.8)
+        columns = legend_columns([curve.label for curve in curves])
+        rows = math.ceil(len(curves) / columns)
+        figure, axes = figures.new_figure(WIDTH, 4.0 + 0.2 * max(0, rows - 3))
         for curve, style in zip(curves, figures.STYLES, strict=False):
             _draw_curve(axes, curve, style)
         unit = f" ({metric.unit})" if metric.unit not in ("", "1") else ""
@@ -97,11 +103,19 @@ def draw(results: Results, metric: Metric, curves: Sequence[Curve], options: Opt
         axes.set_ylabel(f"{metric.long_name}{unit}")
         if options.log:
             axes.set_xscale("log")
+        elif all(float(x).is_integer() for curve in curves for x in curve.x_E[[0, -1]]):
+            axes.locator_params(axis="x", integer=True)
         axes.set_title(_title(results, curves, options), loc="left")
         axes.margins(x=0.01)
         if len(curves) > 1:
-            figure.legend(loc="outside lower center", ncols=2 if len(curves) < 7 else 3)
+            figure.legend(loc="outside lower center", ncols=columns)
     return figure
+
+
+def legend_columns(labels: Sequence[str]) -> int:
+    """Return how many columns of a legend fit below a figure; characters of 0.075 inches beside a line of 0.7."""
+    wide = 0.7 + 0.075 * max(map(len, labels), default=0)
+    return max(1, min(2 if len(labels) < 7 else 3, int(WIDTH / wide)))
 
 
 def _draw_curve(axes: Axes, curve: Curve, style: figures.LineStyle) -> None:
