@@ -200,3 +200,21 @@ def test_job_holds_everything_a_scheduler_needs(tmp_path):
     assert job.argv[1:] == ("-m", "xfw.block", str(run.path), "0", "--allow-version-change")
     assert (job.attempt, job.labels["block"], job.resources.cpus) == (3, "0", 1)
     assert job.log == run.block_dir(0) / "log.txt"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no fork server")
+def test_ctrl_c_while_the_server_still_imports_does_not_end_it() -> None:
+    program = (
+        "import os, signal, sys, time\n"
+        "from multiprocessing import forkserver\n"
+        "from xfw.executors.local import start_server\n"
+        "start_server(1)\n"
+        "assert signal.getsignal(signal.SIGINT) is signal.default_int_handler\n"
+        "pid = forkserver._forkserver._forkserver_pid\n"
+        "time.sleep(0.5)\n"
+        "os.kill(pid, signal.SIGINT)\n"
+        "time.sleep(1.5)\n"
+        "print(os.waitpid(pid, os.WNOHANG)[0])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert (done.stdout, done.stderr) == ("0\n", "")

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing.context import ForkServerContext, ForkServerProcess, SpawnContext, SpawnProcess
@@ -107,9 +108,22 @@ def start_server(threads: int = 1) -> Context:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(PRELOAD))
-    with environment(dict.fromkeys(THREAD_VARIABLES, str(threads))):
+    with environment(dict.fromkeys(THREAD_VARIABLES, str(threads))), without_interrupts():
         ensure_running()
     return context
+
+
+@contextmanager
+def without_interrupts() -> Iterator[None]:
+    """Let a process that starts here ignore Ctrl-C, which a terminal sends to all: it is the caller's to answer."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
