@@ -105,6 +105,19 @@ def test_named_runs_of_a_plugin_work_everywhere_and_give_way_to_those_of_a_file(
     assert shipped_runs([plugin]) == {}
 
 
+def test_a_wrong_file_of_one_plugin_stops_nobody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plugins = []
+    for name, text in (("broken_runs", "[run\n"), ("sound_runs", "[sound]\nplugin = 'sound_runs'\n")):
+        package = write(tmp_path / f"xfw_{name}", text)
+        (package / "__init__.py").write_text("raise RuntimeError", encoding="utf-8")
+        plugins.append(PluginInfo(name, "experiment", f"xfw_{name}", "1", "", (name,)))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert list(shipped_runs(plugins)) == ["sound"]
+    assert "warning: the named runs of plugin 'broken_runs' are left out" in capsys.readouterr().err
+
+
 def test_a_run_of_the_working_directory_goes_before_one_of_a_plugin(tmp_path: Path) -> None:
     shipped = find_subject("psa-check", tmp_path).named
     assert shipped is not None

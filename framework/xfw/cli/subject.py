@@ -7,9 +7,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import attrs
+import click
 
 from xfw.config.named import FILE, NamedRun, load_named_runs, read_file
 from xfw.plugins.discovery import PluginInfo, allowed, discover, normal, unknown
+from xfw.errors import UserError
 from xfw.plugins.registry import Experiment, load_experiment
 
 __all__ = ["Subject", "find_subject", "shipped_runs"]
@@ -43,7 +45,17 @@ def shipped_runs(plugins: Sequence[PluginInfo]) -> dict[str, NamedRun]:
         package = plugin.module.partition(":")[0].partition(".")[0]
         spec = find_spec(package) if plugin.name in experiments and allowed(plugin.name) else None
         for folder in (spec and spec.submodule_search_locations) or ():
-            if (Path(folder) / FILE).is_file():
-                runs = read_file(Path(folder) / FILE, experiments)
-                found |= {name: run for name, run in runs.items() if normal(run.plugin) == plugin.name}
+            found |= _own_runs(plugin.name, Path(folder) / FILE, experiments)
     return found
+
+
+def _own_runs(plugin: str, path: Path, experiments: Sequence[str]) -> dict[str, NamedRun]:
+    """Return the named runs of one plugin; a wrong file is reported and stops nothing that needs other plugins."""
+    if not path.is_file():
+        return {}
+    try:
+        runs = read_file(path, experiments)
+    except UserError as error:
+        click.echo(f"warning: the named runs of plugin '{plugin}' are left out: {error}", err=True)
+        return {}
+    return {name: run for name, run in runs.items() if normal(run.plugin) == plugin}
