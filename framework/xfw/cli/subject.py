@@ -10,8 +10,8 @@ import attrs
 import click
 
 from xfw.config.named import FILE, NamedRun, load_named_runs, read_file
-from xfw.plugins.discovery import PluginInfo, allowed, discover, normal, unknown
 from xfw.errors import UserError
+from xfw.plugins.discovery import PluginInfo, allowed, discover, normal, unknown
 from xfw.plugins.registry import Experiment, load_experiment
 
 __all__ = ["Subject", "find_subject", "shipped_runs"]
