@@ -327,6 +327,19 @@ def test_progress_is_written_now_and_then_and_at_the_end(tmp_path):
     assert read_progress(tmp_path).steps == 110
 
 
+def test_cells_of_a_stage_have_a_rate_of_their_own(tmp_path):
+    now = [0.0]
+    control = Control(tmp_path, Stop(), clock=lambda: now[0])
+    for _ in range(2):
+        now[0] += 1
+        control.progress(1000, 1000, 4, 4, {})
+    for cell in range(3):
+        now[0] += 4
+        control.progress(cell + 1, 10, cell + 1, 10, {}, "evaluate")
+    found = read_progress(tmp_path)
+    assert (found.stage, found.epoch, found.rate, found.left) == ("evaluate", 3, 0.25, 28.0)
+
+
 def test_damaged_progress_counts_as_none(tmp_path):
     assert read_progress(tmp_path) is None
     (tmp_path / "progress.json").write_text(json.dumps({"steps": 1}))

@@ -102,8 +102,8 @@ class StopAfter:
     def note(self, text: str) -> None:
         """Show nothing."""
 
-    def progress(self, done: int, total: int, *_more: Any) -> None:
-        self.done, self.total = done, total
+    def progress(self, done: int, total: int, epoch: int, epochs: int, headline: Any, stage: str = "") -> None:
+        self.told = [*getattr(self, "told", []), (stage, done, total)]
 
 
 def session(tmp_path: Path, polls: int, **how: Any) -> Session:
@@ -132,7 +132,8 @@ def test_stopped_before_every_step_and_cell_stores_what_an_uninterrupted_run_doe
     (tmp_path / "parts").mkdir()
     whole = session(tmp_path / "whole", 10**6, strategy=strategy)
     assert whole.run() == ["done"] * 4
-    assert (whole.control.done, whole.control.total) == (STEPS + CELLS, STEPS + CELLS)
+    steps = [("", step + 1, STEPS) for step in range(STEPS)]
+    assert whole.control.told == steps + [("probe", cell + 1, CELLS) for cell in range(CELLS)]
     stops = 0
     while True:
         try:

@@ -321,6 +321,8 @@ def test_plain_lines_where_there_is_no_terminal(monkeypatch):
     monkeypatch.setattr("xfw.executors.display.PLAIN_INTERVAL", 0.0)
     display.show({0: "running"}, {0: progress()})
     assert text.getvalue() == "block 0: 2 of 4 epochs done, 5.0 steps/s, 10 s left\n"
+    display.show({0: "running"}, {0: progress(stage="evaluate")})
+    assert text.getvalue().endswith("block 0: 2 of 4 cells of evaluate done, 5.0 cells/s, 10 s left\n")
 
 
 def test_quiet_leaves_failures_only(tmp_path):

@@ -25,7 +25,8 @@ INTERVAL = 0.5
 class Progress:
     """How far an attempt is: steps at its start and now, at which times, and the last values per trial.
 
-    ``notes`` holds what the user shall see once: warnings, and a strategy that could not be used.
+    ``notes`` holds what the user shall see once: warnings, and a strategy that could not be used. In a ``stage`` that
+    does not train, its cells stand for steps and epochs.
     """
 
     begun_steps: int
@@ -37,6 +38,7 @@ class Progress:
     epochs: int
     headline: Mapping[str, Sequence[float]]
     notes: Sequence[str] = ()
+    stage: str = ""
 
     @property
     def rate(self) -> float:
@@ -57,7 +59,7 @@ class Control:
         self._path = block_dir / FILE
         self._stop = stop
         self._clock = clock
-        self._begun: tuple[int, float] | None = None
+        self._begun: dict[str, tuple[int, float]] = {}
         self._written = -INTERVAL
         self._notes: list[str] = []
 
@@ -70,20 +72,24 @@ class Control:
         return self._stop.requested
 
     def progress(
-        self, done_steps: int, total_steps: int, epoch: int, epochs: int, headline: Mapping[str, Sequence[float]]
+        self,
+        done_steps: int,
+        total_steps: int,
+        epoch: int,
+        epochs: int,
+        headline: Mapping[str, Sequence[float]],
+        stage: str = "",
     ) -> None:
         """Tell how far the block is; ``headline`` holds the newest values per trial. Written twice a second at most."""
         now = self._clock()
-        if self._begun is None:
-            self._begun = (done_steps, now)
+        self._begun.setdefault(stage, (done_steps, now))
         if now - self._written < INTERVAL and done_steps < total_steps:
             return
         self._written = now
         values = {name: [float(value) for value in each] for name, each in headline.items()}
-        begun_steps, begun = self._begun
-        publish(
-            self._path, Progress(begun_steps, begun, done_steps, now, total_steps, epoch, epochs, values, self._notes)
-        )
+        begun_steps, begun = self._begun[stage]
+        found = Progress(begun_steps, begun, done_steps, now, total_steps, epoch, epochs, values, self._notes, stage)
+        publish(self._path, found)
 
 
 def publish(path: Path, progress: Progress) -> None:

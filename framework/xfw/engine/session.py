@@ -48,9 +48,15 @@ class Control(Protocol):
         """Show a line to the user, once."""
 
     def progress(
-        self, done_steps: int, total_steps: int, epoch: int, epochs: int, headline: Mapping[str, Sequence[float]]
+        self,
+        done_steps: int,
+        total_steps: int,
+        epoch: int,
+        epochs: int,
+        headline: Mapping[str, Sequence[float]],
+        stage: str = "",
     ) -> None:
-        """Take note of how far the block is."""
+        """Take note of how far the block is; in a named ``stage``, steps and epochs are its cells."""
 
 
 def run_block(
@@ -235,8 +241,7 @@ class Session:
             self.hooks.run_cell(block=self.block, stage=stage.name, cell=cell)
             self.position["cell"] = cell + 1
             self._read_back()
-            self.done_steps += 1
-            self.control.progress(self.done_steps, self.total_steps, cell, cells, self._headline)
+            self.control.progress(cell + 1, cells, cell + 1, cells, self._headline, stage.name)
         self._yield_if_asked()
 
     def _train(self) -> None:
@@ -282,10 +287,8 @@ class Session:
 
     def _count_steps(self) -> None:
         counts = [steps_of(epoch, len(self.trainer.datasets[epoch.dataset])) for epoch in self.epochs]
-        trains = any(stage.cells is None for stage in self.stages)
-        done = sum(stage.cells or 0 for stage in self.stages[: self.position["stage"]]) + self.position["cell"]
-        self.total_steps = sum(counts) * trains + sum(stage.cells or 0 for stage in self.stages)
-        self.done_steps = (sum(counts[: self.position["epoch"]]) + self.position["step"]) * trains + done
+        self.total_steps = sum(counts)
+        self.done_steps = sum(counts[: self.position["epoch"]]) + self.position["step"]
 
     def _store_steps(self, upto: int) -> None:
         """Hand the rows of step streams up to a step of this epoch to the recorder."""

@@ -136,11 +136,11 @@ def headline_value(progress: Progress | None, name: str, lane: int) -> str:
 
 
 def epochs_done(row: Row) -> str:
-    """Return ``3/10``: how many epochs a block has done; nothing before its first progress."""
+    """Return ``3/10``: how many epochs (or cells of a stage) a block has done; nothing before its first progress."""
     if row.progress is None:
         return ""
     done = row.progress.epochs if row.state == "done" else row.progress.epoch
-    return f"{done}/{row.progress.epochs}"
+    return f"{row.progress.stage} {done}/{row.progress.epochs}".strip()
 
 
 def speed(row: Row) -> tuple[str, str]:
@@ -153,7 +153,8 @@ def speed(row: Row) -> tuple[str, str]:
 def summary(progress: Progress) -> str:
     """Return one line about a running block."""
     left = f", {duration(progress.left)} left" if progress.left is not None else ""
-    return f"{progress.epoch} of {progress.epochs} epochs done, {progress.rate:,.1f} steps/s{left}"
+    what, unit = (f"cells of {progress.stage}", "cells") if progress.stage else ("epochs", "steps")
+    return f"{progress.epoch} of {progress.epochs} {what} done, {progress.rate:,.1f} {unit}/s{left}"
 
 
 def duration(seconds: float) -> str:
