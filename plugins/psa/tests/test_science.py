@@ -12,6 +12,7 @@ from xfw.analysis.verdicts import MISSED, NO_DATA, REPRODUCED
 from xfw.analysis.verification import Report, verify
 from xfw.plugins.registry import load_experiment
 from xfw.store.results import Results
+from xfw.store.rundir import RunDir
 
 pytestmark = [
     pytest.mark.slow,
@@ -32,7 +33,7 @@ def trained(run: Run, preset: str, modes: str, trials: int, loops: int, arches: 
     """Train these networks and judge them by the published numbers."""
     arguments = ("--preset", preset, "-s", f"mode={modes}", "--trials", str(trials), *PLACE["device"])
     results = run(*arguments, arch=",".join(arches), loops=loops, jobs=PLACE["jobs"])
-    return verify(load_experiment("psa"), [results])
+    return verify(load_experiment("psa"), [RunDir(results.path.parent)])
 
 
 def judged(report: Report, tag: str) -> dict[str, str]:

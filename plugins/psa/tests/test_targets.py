@@ -18,6 +18,7 @@ from xfw.analysis.verdicts import MISSED, NO_DATA, REPRODUCED
 from xfw.analysis.verification import Report, verify
 from xfw.plugins.registry import load_experiment
 from xfw.store.results import Results
+from xfw.store.rundir import RunDir
 from xfw_psa.config import MODES
 
 REFERENCE = Path(os.environ.get("XFW_DATA_DIR", "")) / "psa" / "reference_half.json"
@@ -59,7 +60,7 @@ def peaks(reference: Mapping[str, Any], name: str) -> Curves:
 
 
 def judged(results: Results) -> Report:
-    return verify(load_experiment("psa"), [results])
+    return verify(load_experiment("psa"), [RunDir(results.path.parent)])
 
 
 def verdicts(report: Report, *tags: str) -> Counter[str]:
