@@ -47,6 +47,12 @@ def test_running_block_cannot_be_claimed(block_dir):
     assert claims.claim_block(block_dir, "cpu") is None
 
 
+def test_finished_block_cannot_be_claimed_again(block_dir):
+    claims.claim_block(block_dir, "cpu")
+    end(block_dir, 1, "done")
+    assert claims.claim_block(block_dir, "cpu") is None
+
+
 @pytest.mark.parametrize("state", ["done", "failed", "refused", "interrupted"])
 def test_end_of_the_newest_attempt_is_the_state(block_dir, state):
     claims.claim_block(block_dir, "cpu")

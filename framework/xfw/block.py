@@ -60,8 +60,10 @@ def claimed(run: RunDir, block: int, stop: Stop, *, allow_version_change: bool) 
     except UserError as error:
         return refuse(str(error))
     if claim is None:
-        owner = claims.block_state(run.block_dir(block)).owner
-        return refuse(f"block {block} of run {run.id} is being run by {owner}")
+        found = claims.block_state(run.block_dir(block))
+        if found.state == claims.DONE:  # another process has finished it since the look above
+            return DONE
+        return refuse(f"block {block} of run {run.id} is being run by {found.owner}")
     return CODES[attempt(run, plan, experiment, claim, stop).state]
 
 

@@ -100,9 +100,9 @@ def attempt_count(block_dir: Path) -> int:
 
 
 def claim_block(block_dir: Path, device: str) -> Claim | None:
-    """Claim the next attempt by exclusive creation, or return None where another process holds the block."""
+    """Claim the next attempt by exclusive creation; return None where another process has the block or has done it."""
     newest = block_state(block_dir)
-    if newest.state == RUNNING:
+    if not newest.resumable:
         return None
     claim = Claim(
         attempt=newest.attempts + 1,
