@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from xfw.engine.block import Block
     from xfw.store.results import TrialSource
 
-    from xfw_netfragments.evaluation import Output
     from xfw_netfragments.imagery import Scene
+    from xfw_netfragments.outputs import Output
 
 __all__ = ["store"]
 

@@ -12,44 +12,25 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
-from xfw_netfragments import autoencoder, baseline, full, lateral, schedules, sparse
+from xfw_netfragments import baseline, schedules
 from xfw_netfragments.config import Config
 from xfw_netfragments.imagery import Scene, counter, flipped_features, scene
 from xfw_netfragments.layer import FEATURES, Dynamics
 from xfw_netfragments.lines import Keyed
 from xfw_netfragments.measures import Corrupted, measure
-from xfw_netfragments.model import host_kernel
+from xfw_netfragments.outputs import Output, present
 from xfw_netfragments.points import Corruption, Slot, corruptions, settings, slots
 from xfw_netfragments.training import keep_weights, keyed
 
 if TYPE_CHECKING:
     from xfw.engine.block import Block
 
-__all__ = ["Output", "compute", "present"]
-
-CHUNK = 16
-"""Images that a GPU settles at once."""
+__all__ = ["compute"]
 
 CLEAN = Corruption(0.0, 0)
 Floats = NDArray[np.float32]
-Truths = NDArray[np.bool_]
-
-
-@attrs.frozen(eq=False)
-class Output:
-    """What the network did with N images: merged activity and normalised support, each (N, T, F, P)."""
-
-    z: Truths
-    strength: Floats
-
-    @property
-    def last(self) -> Truths:
-        """Return the activity of the last time step."""
-        return self.z[:, -1].reshape(len(self.z), -1)
 
 
 @attrs.frozen(eq=False)
@@ -117,78 +98,6 @@ def _uniform(
     return np.stack(
         [draws("cells", counter(repeat, place)).random(shape, np.float32) for place in range(len(features_NFHW))]
     )
-
-
-# --- the network on given features ---------------------------------------------------------------------------
-
-
-def present(
-    model: nn.Module,
-    config: Config,
-    features_NFHW: Floats,
-    dynamics: Sequence[Dynamics | None],
-    uniform_NTFP: Floats | None = None,
-) -> list[Output]:
-    """Return what a network makes of features, for each of several dynamics (None: the autoencoder)."""
-    if isinstance(model, autoencoder.Autoencoder):
-        device = next(model.parameters()).device
-        found = autoencoder.output(model, torch.from_numpy(features_NFHW).to(device)).flatten(2)[:, None].cpu().numpy()
-        return [Output(found > autoencoder.LIMIT, found) for _ in dynamics]
-    weight: torch.Tensor = model.weight  # type: ignore[assignment]
-    known = [each for each in dynamics if each is not None]
-    if weight.device.type == "cpu" and config.s2.alternatives > 1 and config.s2.variant == "2024":
-        return _on_host(config, weight.detach().numpy(), features_NFHW, known, uniform_NTFP)
-    parts = [
-        _densely(config, weight, features_NFHW[start : start + CHUNK], known, _part(uniform_NTFP, start))
-        for start in range(0, len(features_NFHW), CHUNK)
-    ]
-    return [_joined([part[place] for part in parts]) for place in range(len(known))]
-
-
-def _part(uniform_NTFP: Floats | None, start: int) -> Floats | None:
-    return None if uniform_NTFP is None else uniform_NTFP[start : start + CHUNK]
-
-
-def _joined(parts: Sequence[Output]) -> Output:
-    return Output(np.concatenate([part.z for part in parts]), np.concatenate([part.strength for part in parts]))
-
-
-def _on_host(
-    config: Config, weight: Floats, features_NFHW: Floats, dynamics: Sequence[Dynamics], uniform_NTFP: Floats | None
-) -> list[Output]:
-    kernel, layer = host_kernel(config.kernel), config.layer
-    found: list[list[sparse.Activity]] = [[] for _ in dynamics]
-    for place, image in enumerate(features_NFHW):
-        winners = kernel.winners(weight, sparse.look(image, layer), layer)
-        uniform = None if uniform_NTFP is None else uniform_NTFP[place]
-        for number, each in enumerate(dynamics):
-            found[number].append(kernel.settle(weight, winners, layer, each, uniform))
-    return [Output(np.stack([a.z_TFP for a in own]), np.stack([a.strength_TFP for a in own])) for own in found]
-
-
-def _densely(
-    config: Config,
-    weight: torch.Tensor,
-    features_NFHW: Floats,
-    dynamics: Sequence[Dynamics],
-    uniform_NTFP: Floats | None,
-) -> list[Output]:
-    layer = config.layer
-    features = torch.from_numpy(features_NFHW).to(weight.device)
-    uniform = None if uniform_NTFP is None else torch.from_numpy(uniform_NTFP).to(weight.device).transpose(0, 1)
-    draws = None if uniform is None else uniform.__getitem__
-    with torch.no_grad():
-        winners = lateral.winners(weight, features, layer)
-        if config.s2.variant == "2023":
-            found = [full.settle_all(weight, features, winners, layer, each, draws, older=True) for each in dynamics]
-            active = [full.merge(each.z, layer) for each in found]
-            return [_output(z, each.strength) for z, each in zip(active, found, strict=True)]
-        settled = lateral.settle_many(weight, winners, layer, dynamics, draws)
-    return [_output(each.z, each.strength) for each in settled]
-
-
-def _output(z_TNFP: torch.Tensor, strength_TNFP: torch.Tensor) -> Output:
-    return Output((z_TNFP > 0).transpose(0, 1).cpu().numpy(), strength_TNFP.transpose(0, 1).float().cpu().numpy())
 
 
 # --- records -------------------------------------------------------------------------------------------------

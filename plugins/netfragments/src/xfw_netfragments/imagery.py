@@ -5,12 +5,14 @@ Axes: N image, F feature, H row, W column, P position, X = F·P.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from attrs import frozen
 from numpy.typing import NDArray
 
 from xfw_netfragments import drawings, rasters
-from xfw_netfragments.config import Config
+from xfw_netfragments.config import S1, Config
 from xfw_netfragments.lines import Keyed, curves, flips
 from xfw_netfragments.measures import Corrupted
 from xfw_netfragments.points import Corruption, sample_count
@@ -29,32 +31,42 @@ def counter(repeat: int, image: int) -> int:
 
 @frozen(eq=False)
 class Scene:
-    """The images of a point and those of its baseline."""
+    """The images of a point, the pixels that an interrupt removed from them, and their features (N, F, H, W)."""
 
     images: Images
     removed: Images
+    features: Floats
 
 
 def scene(config: Config, keyed: Keyed, interrupt: int) -> Scene:
-    """Return the images with a line interrupt, and the pixels that it removed."""
+    """Return the images with a line interrupt; straight lines are the same for all trials, and drawn once."""
     count, size = sample_count(config), config.data.size
     if config.evaluate.images == "straight":
-        lines = rasters.rotating_lines(count, size)
-        clean = rasters.draw_all(lines, size)
-        cut = np.stack([rasters.interrupt(image, line, interrupt) for image, line in zip(clean, lines, strict=True)])
-        return Scene(cut, clean - cut)
+        return _straight(count, size, interrupt, config.s1)
     if config.evaluate.images == "curved":
         clean = curves(config, keyed, count)
     else:
         clean = (drawings.digits() if config.evaluate.images == "digits" else drawings.objects())[:count]
-    return Scene(clean, np.zeros_like(clean))
+    return _scene(clean, np.zeros_like(clean), config.s1)
+
+
+@lru_cache(maxsize=16)
+def _straight(count: int, size: int, interrupt: int, s1: S1) -> Scene:
+    lines = rasters.rotating_lines(count, size)
+    clean = rasters.draw_all(lines, size)
+    cut = np.stack([rasters.interrupt(image, line, interrupt) for image, line in zip(clean, lines, strict=True)])
+    return _scene(cut, clean - cut, s1)
+
+
+def _scene(images: Images, removed: Images, s1: S1) -> Scene:
+    return Scene(images, removed, features(images, s1.filters, s1.activation))
 
 
 def flipped_features(
     config: Config, keyed: Keyed, shown: Scene, corruption: Corruption, repeat: int
 ) -> tuple[Floats, Corrupted]:
     """Return the features of a scene after feature noise (N, F, H, W), and what the noise did."""
-    found = features(shown.images, config.s1.filters, config.s1.activation)
+    found = shown.features
     if config.s1.activation == "bernoulli":
         drawn = [keyed("s1", counter(repeat, place)).random(found[0].shape, np.float32) for place in range(len(found))]
         found = (np.stack(drawn) < found).astype(np.float32)

@@ -1,12 +1,15 @@
 """Run S2 in dense tensor operations of fixed shapes: for CUDA, for batches, under vmap and in captured graphs.
 
 Sums that decide something are taken in float64 where the device has it, where sums of float32 weights are exact in any
-order: so a GPU computes the bits of a CPU. Axes: N image, T time step, F feature, P position, H row, W column, A
-alternative, C channel, I input channel, K place in a cell's neighbourhood, G = F·K.
+order: so a GPU computes the bits of a CPU, and the kernels that it has for two of these sums give them as well.
+
+Axes: N image, T time step, F feature, P position, H row, W column, A alternative, C channel, I input channel, K place
+in a cell's neighbourhood, G = F·K, D = I·K.
 """
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Sequence
 
 import attrs
@@ -48,7 +51,8 @@ def exact(device: torch.device) -> torch.dtype:
 def winners(weight: torch.Tensor, features_NFHW: torch.Tensor, layer: Layer) -> Winners:
     """Return the winning alternative of every feature at every position: argmax of 3m − n (spec 2.3)."""
     count, _, height, width = features_NFHW.shape
-    patches_NGP = functional.unfold((features_NFHW > 0.5).float(), layer.side, padding=layer.locality)
+    seen_NFHW = features_NFHW > 0.5
+    patches_NGP = patches(seen_NFHW.float(), layer)
     flat = weight.reshape(layer.channels, -1)
     depth = FEATURES * layer.area
     matches_NCP = (flat[:, :depth] > 0).to(patches_NGP.dtype) @ patches_NGP
@@ -58,16 +62,62 @@ def winners(weight: torch.Tensor, features_NFHW: torch.Tensor, layer: Layer) -> 
     score = score.reshape(count, FEATURES, layer.alternatives, -1) * layer.alternatives - rank_A[:, None]
     first_F = torch.arange(FEATURES, device=weight.device)[:, None] * layer.alternatives
     channel_NFP = score.argmax(2) + first_F
+    if has_kernels(weight):
+        from xfw_netfragments import kernels
+
+        own_F1 = torch.arange(FEATURES, device=weight.device)[:, None]
+        source_NFP = torch.where(seen_NFHW.flatten(2), own_F1, -1)
+        return Winners(channel_NFP, kernels.support(weight, channel_NFP, source_NFP, height), height, width)
     kind = exact(weight.device)
     support_NCP = flat[:, :depth].to(kind) @ patches_NGP.to(kind)
     return Winners(channel_NFP, support_NCP.gather(1, channel_NFP), height, width)
+
+
+def patches(values_NIHW: torch.Tensor, layer: Layer) -> torch.Tensor:
+    """Return what every cell has around it, zeros beyond the border, (N, I·K, P).
+
+    ``unfold`` of ``torch.nn.functional`` takes twice the time on a CPU, and one kernel an image on a GPU.
+    """
+    count, inputs, height, width = values_NIHW.shape
+    padded = functional.pad(values_NIHW, (layer.locality,) * 4)
+    windows = padded.unfold(2, layer.side, 1).unfold(3, layer.side, 1)
+    return windows.permute(0, 1, 4, 5, 2, 3).reshape(count, inputs * layer.area, height * width)
+
+
+def has_kernels(weight: torch.Tensor) -> bool:
+    """Tell whether the device has kernels that add at the active inputs alone (``kernels``)."""
+    return weight.device.type == "cuda" and importlib.util.find_spec("triton") is not None
+
+
+Given = Callable[[torch.Tensor], torch.Tensor]
+"""Returns what the winners that fired (N, F, P) give each other."""
+
+
+def lateral_support(weight: torch.Tensor, found: Winners, layer: Layer) -> Given:
+    """Return the function that adds up what the winners of a time step give each other."""
+    if has_kernels(weight):
+        from xfw_netfragments import kernels
+
+        def added(z_NFP: torch.Tensor) -> torch.Tensor:
+            source_NFP = torch.where(z_NFP > 0, FEATURES + found.channel, -1)
+            return kernels.support(weight, found.channel, source_NFP, found.height)
+
+        return added
+    connections = _connections(weight, found, layer)
+
+    def multiplied(z_NFP: torch.Tensor) -> torch.Tensor:
+        around_NGP = patches(z_NFP.reshape(*z_NFP.shape[:2], found.height, found.width), layer)
+        given = connections @ around_NGP.transpose(1, 2)[..., None].to(connections.dtype)
+        return given[..., 0].transpose(1, 2)
+
+    return multiplied
 
 
 def _connections(weight: torch.Tensor, found: Winners, layer: Layer) -> torch.Tensor:
     """Return the weights between winners, from the winners of each place in the neighbourhood: (N, P, F, F·K)."""
     count, _, places = found.channel.shape
     grid = found.channel.to(weight.dtype).reshape(count, FEATURES, found.height, found.width)
-    around_NGP = functional.unfold(grid, layer.side, padding=layer.locality).to(torch.int64)
+    around_NGP = patches(grid, layer).to(torch.int64)
     place_G = torch.arange(layer.area, device=weight.device).repeat(FEATURES)
     source_NPG = ((FEATURES + around_NGP) * layer.area + place_G[:, None]).transpose(1, 2)
     base_NPF = found.channel.transpose(1, 2) * (layer.inputs * layer.area)
@@ -87,12 +137,12 @@ def settle_many(
 ) -> list[Activity]:
     """Let the activity settle once for each of several dynamics; the connections of the winners are gathered once."""
     several = any(each.timesteps > 1 for each in dynamics)
-    connections = _connections(weight, found, layer) if several else None
-    return [_settle(connections, found, layer, each, draws, weight.dtype) for each in dynamics]
+    given = lateral_support(weight, found, layer) if several else None
+    return [_settle(given, found, layer, each, draws, weight.dtype) for each in dynamics]
 
 
 def _settle(
-    connections: torch.Tensor | None,
+    given: Given | None,
     found: Winners,
     layer: Layer,
     dynamics: Dynamics,
@@ -103,11 +153,8 @@ def _settle(
     support_t, strength_t = [], []
     for step in range(dynamics.timesteps):
         support = found.support
-        if connections is not None and z_t:
-            grid = z_t[-1].reshape(len(support), FEATURES, found.height, found.width)
-            around_NGP = functional.unfold(grid, layer.side, padding=layer.locality)
-            given = connections @ around_NGP.transpose(1, 2)[..., None].to(connections.dtype)
-            support = support + given[..., 0].transpose(1, 2)
+        if given is not None and z_t:
+            support = support + given(z_t[-1])
         support_t.append(support.to(dtype))
         strength_t.append(normalise(support_t[-1], layer.limit, dynamics.theta is None))
         z_t.append(fire(strength_t[-1], dynamics, step, None if draws is None else draws(step)))
@@ -159,8 +206,7 @@ def change(
     inputs_NIHW = torch.cat([features_NFHW, active], 1)
     capped = inputs_NIHW.clamp_max(1)
     counted = 2 * capped + (inputs_NIHW > 0).to(capped.dtype) if learning.negative_correlation else capped
-    patches_NDP = functional.unfold(counted, layer.side, padding=layer.locality)
-    both_CD = torch.einsum("ncp,ndp->cd", active_NCP, patches_NDP)
+    both_CD = coincidences(active, counted, layer)
     if learning.negative_correlation:
         both_CD = both_CD - active_NCP.sum((0, 2))[:, None] - presented(capped, layer).reshape(1, -1)
     delta = (both_CD / (count * height * width)).clamp_min(0)
@@ -170,10 +216,20 @@ def change(
     return unit_norm(changed) if layer.alternatives == 1 else changed
 
 
+def coincidences(active_NCHW: torch.Tensor, counted_NIHW: torch.Tensor, layer: Layer) -> torch.Tensor:
+    """Return how often each cell was active together with each of its inputs, (C, D)."""
+    if has_kernels(active_NCHW):
+        from xfw_netfragments import kernels
+
+        return kernels.coincidences(active_NCHW, counted_NIHW, layer.side).flatten(1)
+    return torch.einsum("ncp,ndp->cd", active_NCHW.flatten(2), patches(counted_NIHW, layer))
+
+
 def presented(capped_NIHW: torch.Tensor, layer: Layer) -> torch.Tensor:
     """Return how often each input was active at each place of a cell's neighbourhood, (I, K); less at the border."""
     height, width = capped_NIHW.shape[2:]
-    inside = functional.unfold(capped_NIHW.new_ones(1, 1, height, width), layer.side, padding=layer.locality)
+    ones = torch.ones(1, 1, height, width, dtype=capped_NIHW.dtype, device=capped_NIHW.device)
+    inside = patches(ones, layer)
     # The cells that see position q at place k are those that the mirrored place of q sees.
     return torch.einsum("nip,kp->ik", capped_NIHW.flatten(2), inside[0].flip(0))
 

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from xfw.analysis import figures
 
 from xfw_netfragments.config import Config
-from xfw_netfragments.evaluation import Output, present
 from xfw_netfragments.layer import FEATURES, median_rank
 from xfw_netfragments.lines import drawn_lines
+from xfw_netfragments.outputs import Output, present
 from xfw_netfragments.rasters import draw_all
 from xfw_netfragments.s1 import DIVISOR, KERNELS
 from xfw_netfragments.training import validation_features

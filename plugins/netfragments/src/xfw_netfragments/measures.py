@@ -67,9 +67,9 @@ def _mean(values_N: NDArray[np.float64]) -> float:
 
 def overlaps(z_NX: Truths) -> dict[str, float]:
     """Return the statistics of a set of outputs; the overlap of two is Σ z z' / Σ (z + z'), at most ½."""
-    numbers = z_NX.astype(np.float64)
-    active_N = numbers.sum(1)
-    both = numbers @ numbers.T
+    numbers = z_NX.astype(np.float32)  # exact: counts below 2^24
+    active_N = numbers.sum(1).astype(np.float64)
+    both = (numbers @ numbers.T).astype(np.float64)
     overlap = both / np.maximum(active_N[:, None] + active_N[None, :], 1)
     np.fill_diagonal(overlap, np.nan)
     several = len(z_NX) > 1
