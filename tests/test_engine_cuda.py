@@ -77,12 +77,12 @@ def test_an_epoch_waits_for_the_device_at_most_once() -> None:
         session._epoch(number)
         session.position |= {"epoch": number + 1, "step": 0}
         session._read_back()
-    torch.cuda.set_sync_debug_mode("warn")
-    try:
-        with warnings.catch_warnings(record=True) as seen:
-            warnings.simplefilter("always")
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")  # the mode itself warns that it is a prototype
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
             session._epoch(2)
             session._read_back()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
     assert len([each for each in seen if "synchronizing" in str(each.message)]) <= 1
