@@ -85,4 +85,4 @@ def test_an_epoch_waits_for_the_device_at_most_once() -> None:
             session._read_back()
         finally:
             torch.cuda.set_sync_debug_mode("default")
-    assert len([each for each in seen if "synchronizing" in str(each.message)]) <= 1
+    assert len([each for each in seen if "called a synchronizing" in str(each.message)]) <= 1

@@ -45,54 +45,54 @@ class Shown:
 
 def compute(block: Block, cell: int) -> None:
     """Compute one cell for all trials: the baselines, or the points of one corruption."""
+    config: Config = block.configs[0]
     if cell == 0:
         keep_weights(block)
-        baseline.store(block, [_clean(block, lane) for lane in range(block.size)])
+        # With the draws of the points a Bernoulli network would agree with itself by more than its rule makes it.
+        wanted = [Slot(number, 0) for number in range(len(settings(config)))]
+        shown = _show(block, CLEAN, wanted, "baseline-")
+        baseline.store(block, [[(each.scene, each.output) for each in own] for own in shown])
         return
-    config: Config = block.configs[0]
     corruption = corruptions(config)[cell - 1]
     first = (cell - 1) * len(slots(config))
-    shown = [_show(block, lane, corruption, slots(config), keyed(block, lane)) for lane in range(block.size)]
+    shown = _show(block, corruption, slots(config))
+    clean = block.values["baseline"].cpu().numpy()
     for place, slot in enumerate(slots(config)):
-        clean = block.values["baseline"][:, slot.setting].cpu().numpy()
-        rows = [measure(own[place].output.last, clean[lane], own[place].corrupted) for lane, own in enumerate(shown)]
+        point = [own[place] for own in shown]
+        rows = [measure(each.output.last, clean[lane, slot.setting], each.corrupted) for lane, each in enumerate(point)]
         _record(block, first + place, corruption, slot, rows)
         if config.evaluate.store_activity:
-            _store(block, first + place, [own[place] for own in shown])
+            _store(block, first + place, point)
 
 
-def _clean(block: Block, lane: int) -> list[tuple[Scene, Output]]:
-    """Return what one trial's network makes of the clean images, setting by setting."""
-    draws = keyed(block, lane)
-
-    def own(purpose: str, counter: int) -> np.random.Generator:
-        # With the draws of the points a Bernoulli network would agree with itself by more than its rule makes it.
-        return draws(f"baseline-{purpose}", counter)
-
-    wanted = [Slot(number, 0) for number in range(len(settings(block.configs[lane])))]
-    return [(shown.scene, shown.output) for shown in _show(block, lane, CLEAN, wanted, own)]
-
-
-def _show(block: Block, lane: int, corruption: Corruption, wanted: Sequence[Slot], draws: Keyed) -> list[Shown]:
-    """Return what one trial's network makes of a corruption, slot by slot."""
-    config: Config = block.configs[lane]
-    made = scene(config, keyed(block, lane), corruption.interrupt)
-    found: dict[Slot, Shown] = {}
+def _show(block: Block, corruption: Corruption, wanted: Sequence[Slot], prefix: str = "") -> list[list[Shown]]:
+    """Return what every trial's network makes of a corruption, slot by slot; ``prefix`` names draws of their own."""
+    config: Config = block.configs[0]
+    draws = [_prefixed(keyed(block, lane), prefix) for lane in range(block.size)]
+    scenes = [scene(config, keyed(block, lane), corruption.interrupt) for lane in range(block.size)]
+    found: list[dict[Slot, Shown]] = [{} for _ in scenes]
     for repeat in sorted({slot.repeat for slot in wanted}):
         chosen = [slot for slot in wanted if slot.repeat == repeat]
-        features, corrupted = flipped_features(config, draws, made, corruption, repeat)
-        dynamics = [settings(config)[slot.setting].dynamics if config.model == "s2" else None for slot in chosen]
-        uniform = _uniform(config, draws, features, dynamics, repeat)
-        outputs = present(block.module(lane), config, features, dynamics, uniform)
-        found |= {slot: Shown(made, features, corrupted, each) for slot, each in zip(chosen, outputs, strict=True)}
-    return [found[slot] for slot in wanted]
+        flipped = [flipped_features(config, *own, corruption, repeat) for own in zip(draws, scenes, strict=True)]
+        features = [each for each, _ in flipped]
+        dynamics = [settings(config)[slot.setting].dynamics for slot in chosen] if config.model == "s2" else []
+        uniform = [_uniform(config, *own, dynamics, repeat) for own in zip(draws, features, strict=True)]
+        outputs = present(block, features, dynamics, uniform, strength=config.evaluate.store_activity)
+        for lane, own in enumerate(outputs):
+            made = [Shown(scenes[lane], *flipped[lane], each) for each in own]
+            found[lane] |= dict(zip(chosen, made, strict=True))
+    return [[own[slot] for slot in wanted] for own in found]
+
+
+def _prefixed(draws: Keyed, prefix: str) -> Keyed:
+    return lambda purpose, counter: draws(f"{prefix}{purpose}", counter)
 
 
 def _uniform(
-    config: Config, draws: Keyed, features_NFHW: Floats, dynamics: Sequence[Dynamics | None], repeat: int
+    config: Config, draws: Keyed, features_NFHW: Floats, dynamics: Sequence[Dynamics], repeat: int
 ) -> Floats | None:
     """Return the draws of Bernoulli cells: functions of repeat, image, time step and cell, equal for all points."""
-    if not any(each is not None and each.theta is None for each in dynamics):
+    if not any(each.theta is None for each in dynamics):
         return None
     shape = (config.s2.timesteps, FEATURES, features_NFHW[0, 0].size)
     return np.stack(

@@ -11,7 +11,18 @@ import attrs
 import torch
 from torch.nn import functional
 
-from xfw_netfragments.lateral import Draws, Winners, attenuated, by_channel, exact, fire, normalise
+from xfw_netfragments.lateral import (
+    Draws,
+    Winners,
+    added_from_cells,
+    added_from_features,
+    attenuated,
+    by_channel,
+    exact,
+    fire,
+    has_kernels,
+    normalise,
+)
 from xfw_netfragments.layer import EPSILON, FEATURES, Dynamics, Layer
 
 __all__ = ["FullActivity", "merge", "settle_all"]
@@ -42,13 +53,14 @@ def settle_all(
 ) -> FullActivity:
     """Let the activity settle over the time steps (spec 2.3); ``older`` is the form of 2023 (spec 2.8)."""
     count, _, height, width = features_NFHW.shape
-    seen = (features_NFHW > 0.5).to(weight.dtype)
+    # What a feedback layer returns may have several alternatives of a feature active.
+    by_kernel = feedback is None and has_kernels(weight)
+    support_of = (_added if by_kernel else _convolved)(weight, features_NFHW > 0.5, found, layer)
     z_t: list[torch.Tensor] = []
     support_t, strength_t = [], []
-    z_NCP = seen.new_zeros(count, layer.channels, height * width)
+    z_NCP = features_NFHW.new_zeros(count, layer.channels, height * width)
     for step in range(dynamics.timesteps):
-        inputs = torch.cat([seen, z_NCP.reshape(count, -1, height, width)], 1)
-        support = _support(weight, inputs, layer)
+        support = support_of(z_NCP)
         own = support.gather(1, found.channel)
         strength = _older(weight, support, found, layer, dynamics) if older else None
         if strength is None:
@@ -63,10 +75,31 @@ def settle_all(
     return FullActivity(torch.stack(z_t), torch.stack(support_t), torch.stack(strength_t))
 
 
-def _support(weight: torch.Tensor, inputs_NIHW: torch.Tensor, layer: Layer) -> torch.Tensor:
+Support = Callable[[torch.Tensor], torch.Tensor]
+"""Returns what all channels get from the features and from the output (N, C, P) of a time step, (N, C, P)."""
+
+
+def _added(weight: torch.Tensor, seen_NFHW: torch.Tensor, found: Winners, layer: Layer) -> Support:
+    own_C1 = torch.arange(layer.channels, device=weight.device)[:, None]
+    every_NCP = own_C1.expand(len(seen_NFHW), -1, found.height * found.width)
+    from_features = added_from_features(weight, seen_NFHW, every_NCP)
+
+    def support(z_NCP: torch.Tensor) -> torch.Tensor:
+        from_cells = added_from_cells(weight, z_NCP.gather(1, found.channel), found, every_NCP)
+        return (from_features + from_cells).to(weight.dtype)
+
+    return support
+
+
+def _convolved(weight: torch.Tensor, seen_NFHW: torch.Tensor, found: Winners, layer: Layer) -> Support:
     kind = exact(weight.device)
-    found = functional.conv2d(inputs_NIHW.to(kind), weight.to(kind), padding=layer.locality)
-    return found.flatten(2).to(weight.dtype)
+
+    def support(z_NCP: torch.Tensor) -> torch.Tensor:
+        grid = z_NCP.reshape(len(seen_NFHW), layer.channels, found.height, found.width)
+        inputs = torch.cat([seen_NFHW.to(kind), grid.to(kind)], 1)
+        return functional.conv2d(inputs, weight.to(kind), padding=layer.locality).flatten(2).to(weight.dtype)
+
+    return support
 
 
 def _older(

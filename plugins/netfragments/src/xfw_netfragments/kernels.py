@@ -2,7 +2,7 @@
 
 Both add numbers in float64 at the active inputs alone, where sums of float32 weights are exact in any order: so they
 give the bits of the tensor operations. Axes: T trial, N image, F feature, C channel, I input channel, K place in a
-cell's neighbourhood, P position; one trial's call goes without T, and ``vmap`` adds it.
+cell's neighbourhood, P position, R receiver, S source; one trial's call goes without T, and ``vmap`` adds it.
 """
 
 from __future__ import annotations
@@ -15,68 +15,70 @@ import triton.language as tl
 
 __all__ = ["coincidences", "support"]
 
-CHUNK = 64
-"""Positions that are looked at together for an active cell."""
+NEIGHBOURS, CELLS, SOURCES = 32, 1024, 4
+"""Sizes of blocks: neighbours at once, positions searched at once for an active cell, and input channels together."""
 
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _support(  # type: ignore[no-untyped-def]
-    weight, channel, source, target, images, features, channels, inputs, height, width,
+    weight, channel, source, target, images, receivers, sources, channels, inputs, height, width,
     side: tl.constexpr, block_x: tl.constexpr, block_k: tl.constexpr,
 ):  # fmt: skip
-    """Compute one image row of one feature: program (trial · image · feature, row)."""
-    row, y = tl.program_id(0), tl.program_id(1)
-    reach = side // 2
+    """Compute one image row of one receiver: program (trial · image · receiver, row)."""
+    own_map, y = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    image = own_map // receivers
     places = height * width
+    area: tl.constexpr = side * side
     x = tl.arange(0, block_x)
-    k = tl.arange(0, block_k)
-    own = tl.load(channel + row.to(tl.int64) * places + y * width + x, mask=x < width, other=0).to(tl.int32)
-    lane = (row // (images * features)).to(tl.int64)
-    connections = weight + lane * channels * inputs * side * side
-    own_start = own * inputs * side * side
-    image = source + (row // features).to(tl.int64) * features * places
+    own = tl.load(channel + own_map * places + y * width + x, mask=x < width, other=0).to(tl.int32)
+    connections = weight + (image // images) * channels * inputs * area
+    own_start = (own * inputs * area)[:, None]
+    seen = source + image * sources * places
     total = tl.zeros([block_x, block_k], tl.float64)
-    around_x = x[:, None] + k[None, :] - reach
-    inside = (around_x >= 0) & (around_x < width) & (k[None, :] < side) & (x[:, None] < width)
-    for feature in range(features):
-        for k_y in range(side):
-            around_y = y + k_y - reach
-            if (around_y >= 0) & (around_y < height):
-                place = feature * places + around_y * width + around_x
-                origin = tl.load(image + place, mask=inside, other=-1).to(tl.int32)
-                index = own_start[:, None] + (origin * side + k_y) * side + k[None, :]
-                total += tl.load(connections + index, mask=origin >= 0, other=0.0).to(tl.float64)
-    tl.store(target + row.to(tl.int64) * places + y * width + x, tl.sum(total, 1), mask=x < width)
+    for first in range(0, area, block_k):
+        k = first + tl.arange(0, block_k)
+        around_y, around_x = y + k // side - side // 2, x[:, None] + (k % side - side // 2)[None, :]
+        inside = ((k < area) & (around_y >= 0) & (around_y < height))[None, :] & (x < width)[:, None]
+        inside = inside & (around_x >= 0) & (around_x < width)
+        place = (around_y * width)[None, :] + around_x
+        for number in range(sources):
+            origin = tl.load(seen + number * places + place, mask=inside, other=-1).to(tl.int32)
+            index = own_start + origin * area + k[None, :]
+            total += tl.load(connections + index, mask=origin >= 0, other=0.0).to(tl.float64)
+    tl.store(target + own_map * places + y * width + x, tl.sum(total, 1), mask=x < width)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _coincidences(  # type: ignore[no-untyped-def]
     active, counted, target, images, channels, inputs, height, width,
-    side: tl.constexpr, chunk: tl.constexpr, block_k: tl.constexpr,
+    side: tl.constexpr, block_p: tl.constexpr, block_i: tl.constexpr, block_k: tl.constexpr,
 ):  # fmt: skip
-    """Compute the neighbourhood of one connection of channels: program (trial · channel, input)."""
-    cell, source = tl.program_id(0).to(tl.int64), tl.program_id(1)
-    lane, own = cell // channels, cell % channels
-    reach = side // 2
+    """Compute the connections of a channel with some inputs: program (trial · channel, block of inputs)."""
+    cell = tl.program_id(0).to(tl.int64)
+    source = tl.program_id(1) * block_i + tl.arange(0, block_i)
     places = height * width
+    area: tl.constexpr = side * side
     k = tl.arange(0, block_k)
-    k_y, k_x = k // side, k % side
-    total = tl.zeros([block_k], tl.float64)
+    k_y, k_x = k // side - side // 2, k % side - side // 2
+    wanted = (source < inputs)[:, None] & (k < area)[None, :]
+    total = tl.zeros([block_i, block_k], tl.float64)
     for image in range(images):
-        fired = active + ((lane * images + image) * channels + own) * places
-        seen = counted + ((lane * images + image) * inputs + source) * places
-        for start in range(0, places, chunk):
-            some = tl.arange(0, chunk) + start
-            if tl.max(tl.load(fired + some, mask=some < places, other=0.0)) > 0:
-                for place in range(start, tl.minimum(start + chunk, places)):
-                    strength = tl.load(fired + place)
-                    if strength > 0:
-                        y, x = place // width + k_y - reach, place % width + k_x - reach
-                        inside = (y >= 0) & (y < height) & (x >= 0) & (x < width) & (k < side * side)
-                        found = tl.load(seen + y * width + x, mask=inside, other=0.0)
-                        total += strength.to(tl.float64) * found.to(tl.float64)
-    start = (cell * inputs + source) * side * side
-    tl.store(target + start + k, total.to(target.dtype.element_ty), mask=k < side * side)
+        picture = (cell // channels) * images + image
+        seen = counted + (picture * inputs + source)[:, None] * places
+        for first in range(0, places, block_p):
+            place = first + tl.arange(0, block_p)
+            fired = active + (picture * channels + cell % channels) * places + place
+            left = tl.where(tl.load(fired, mask=place < places, other=0.0) > 0, place, places)
+            nearest = tl.min(left)
+            while nearest < places:
+                y, x = nearest // width + k_y, nearest % width + k_x
+                inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+                found = tl.load(seen + (y * width + x)[None, :], mask=wanted & inside[None, :], other=0.0)
+                total += found.to(tl.float64)
+                left = tl.where(left > nearest, left, places)
+                nearest = tl.min(left)
+    start = (cell * inputs + source)[:, None] * area + k[None, :]
+    tl.store(target + start, total.to(target.dtype.element_ty), mask=wanted)
 
 
 # Both operations see a leading axis of trials; ``vmap`` folds its own into it.
@@ -84,16 +86,16 @@ def _coincidences(  # type: ignore[no-untyped-def]
 
 @torch.library.custom_op("netfragments::support", mutates_args=())
 def _stacked_support(
-    weight_TCIKK: torch.Tensor, channel_TNFP: torch.Tensor, source_TNFP: torch.Tensor, height: int
+    weight_TCIKK: torch.Tensor, channel_TNRP: torch.Tensor, source_TNSP: torch.Tensor, height: int
 ) -> torch.Tensor:
-    lanes, images, features, places = channel_TNFP.shape
+    lanes, images, receivers, places = channel_TNRP.shape
     channels, inputs, side = weight_TCIKK.shape[1:4]
     width = places // height
-    target = weight_TCIKK.new_empty(channel_TNFP.shape, dtype=torch.float64)
-    _support[(lanes * images * features, height)](
-        weight_TCIKK.contiguous(), channel_TNFP.contiguous(), source_TNFP.contiguous(), target,
-        images, features, channels, inputs, height, width,
-        side=side, block_x=triton.next_power_of_2(width), block_k=triton.next_power_of_2(side),
+    target = weight_TCIKK.new_empty(channel_TNRP.shape, dtype=torch.float64)
+    _support[(lanes * images * receivers, height)](
+        weight_TCIKK.contiguous(), channel_TNRP.contiguous(), source_TNSP.contiguous(), target,
+        images, receivers, source_TNSP.shape[2], channels, inputs, height, width,
+        side=side, block_x=triton.next_power_of_2(width), block_k=NEIGHBOURS,
     )  # fmt: skip
     return target
 
@@ -103,9 +105,9 @@ def _stacked_coincidences(active_TNCHW: torch.Tensor, counted_TNIHW: torch.Tenso
     lanes, images, channels, height, width = active_TNCHW.shape
     inputs = counted_TNIHW.shape[2]
     target = counted_TNIHW.new_empty(lanes, channels, inputs, side, side)
-    _coincidences[(lanes * channels, inputs)](
+    _coincidences[(lanes * channels, triton.cdiv(inputs, SOURCES))](
         active_TNCHW.contiguous(), counted_TNIHW.contiguous(), target, images, channels, inputs, height, width,
-        side=side, chunk=CHUNK, block_k=triton.next_power_of_2(side * side),
+        side=side, block_p=CELLS, block_i=SOURCES, block_k=triton.next_power_of_2(side * side), num_warps=1,
     )  # fmt: skip
     return target
 
@@ -130,17 +132,18 @@ _fold(_stacked_coincidences)
 
 
 def support(
-    weight_CIKK: torch.Tensor, channel_NFP: torch.Tensor, source_NFP: torch.Tensor, height: int
+    weight_CIKK: torch.Tensor, channel_NRP: torch.Tensor, source_NSP: torch.Tensor, height: int
 ) -> torch.Tensor:
-    """Return what each winner gets from the active inputs around it, (N, F, P), float64 (spec 2.3).
+    """Return what receivers get from the active inputs around them, (N, R, P), float64 (spec 2.3).
 
-    ``channel`` is the winner's channel, ``source`` the input channel that is active at a place, or −1.
+    ``channel`` is the channel of each of R receivers at a place, ``source`` an input channel that is active there, or
+    −1; there may be S of them at a place.
     """
-    found: torch.Tensor = _stacked_support(weight_CIKK[None], channel_NFP[None], source_NFP[None], height)
+    found: torch.Tensor = _stacked_support(weight_CIKK[None], channel_NRP[None], source_NSP[None], height)
     return found[0]
 
 
 def coincidences(active_NCHW: torch.Tensor, counted_NIHW: torch.Tensor, side: int) -> torch.Tensor:
-    """Return Σ over positions of activity times what lies in the neighbourhood, (C, I, K, K) (spec 2.4)."""
+    """Return what lies around a channel's active cells, summed over them, (C, I, K, K) (spec 2.4)."""
     found: torch.Tensor = _stacked_coincidences(active_NCHW[None], counted_NIHW[None], side)
     return found[0]

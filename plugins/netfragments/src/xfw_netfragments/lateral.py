@@ -63,11 +63,8 @@ def winners(weight: torch.Tensor, features_NFHW: torch.Tensor, layer: Layer) -> 
     first_F = torch.arange(FEATURES, device=weight.device)[:, None] * layer.alternatives
     channel_NFP = score.argmax(2) + first_F
     if has_kernels(weight):
-        from xfw_netfragments import kernels
-
-        own_F1 = torch.arange(FEATURES, device=weight.device)[:, None]
-        source_NFP = torch.where(seen_NFHW.flatten(2), own_F1, -1)
-        return Winners(channel_NFP, kernels.support(weight, channel_NFP, source_NFP, height), height, width)
+        support_NFP = added_from_features(weight, seen_NFHW, channel_NFP)
+        return Winners(channel_NFP, support_NFP, height, width)
     kind = exact(weight.device)
     support_NCP = flat[:, :depth].to(kind) @ patches_NGP.to(kind)
     return Winners(channel_NFP, support_NCP.gather(1, channel_NFP), height, width)
@@ -89,6 +86,24 @@ def has_kernels(weight: torch.Tensor) -> bool:
     return weight.device.type == "cuda" and importlib.util.find_spec("triton") is not None
 
 
+def added_from_features(weight: torch.Tensor, seen_NFHW: torch.Tensor, receiver_NRP: torch.Tensor) -> torch.Tensor:
+    """Return by a kernel what the features that are present give channels, (N, R, P)."""
+    from xfw_netfragments import kernels
+
+    own_F1 = torch.arange(FEATURES, device=weight.device)[:, None]
+    source_NFP = torch.where(seen_NFHW.flatten(2), own_F1, -1)
+    return kernels.support(weight, receiver_NRP, source_NFP, seen_NFHW.shape[2])
+
+
+def added_from_cells(
+    weight: torch.Tensor, z_NFP: torch.Tensor, found: Winners, receiver_NRP: torch.Tensor
+) -> torch.Tensor:
+    """Return by a kernel what the winners that fired give channels, (N, R, P)."""
+    from xfw_netfragments import kernels
+
+    return kernels.support(weight, receiver_NRP, torch.where(z_NFP > 0, FEATURES + found.channel, -1), found.height)
+
+
 Given = Callable[[torch.Tensor], torch.Tensor]
 """Returns what the winners that fired (N, F, P) give each other."""
 
@@ -96,13 +111,7 @@ Given = Callable[[torch.Tensor], torch.Tensor]
 def lateral_support(weight: torch.Tensor, found: Winners, layer: Layer) -> Given:
     """Return the function that adds up what the winners of a time step give each other."""
     if has_kernels(weight):
-        from xfw_netfragments import kernels
-
-        def added(z_NFP: torch.Tensor) -> torch.Tensor:
-            source_NFP = torch.where(z_NFP > 0, FEATURES + found.channel, -1)
-            return kernels.support(weight, found.channel, source_NFP, found.height)
-
-        return added
+        return lambda z_NFP: added_from_cells(weight, z_NFP, found, found.channel)
     connections = _connections(weight, found, layer)
 
     def multiplied(z_NFP: torch.Tensor) -> torch.Tensor:

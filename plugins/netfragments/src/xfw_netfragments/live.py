@@ -37,14 +37,17 @@ def draw(block: Block, epoch: int) -> None:
     """Draw every trial's validation images and weights."""
     if epoch == 0:
         draw_kernels(block)
+    shown = [validation_features(block, lane, epoch) for lane in range(block.size)]
+    outputs = present(
+        block, [each.features for each in shown], [block.configs[0].dynamics], [each.uniform for each in shown]
+    )
     for lane, member in enumerate(block.members):
         name = f"epoch{epoch:04d}_condition{member.condition}_trial{member.trial}"
         config: Config = block.configs[lane]
-        shown = validation_features(block, lane, epoch)
-        images = draw_all(drawn_lines(config.data.lines, config.data.size), config.data.size)[shown.lines]
-        output = present(block.module(lane), config, shown.features, [config.dynamics], shown.uniform)[0]
+        images = draw_all(drawn_lines(config.data.lines, config.data.size), config.data.size)[shown[lane].lines]
         for place, image in enumerate(images):
-            _save(block, f"{name}_image{place}.png", _activity(image, shown.features[place] > 0.5, output, place))
+            present_features = shown[lane].features[place] > 0.5
+            _save(block, f"{name}_image{place}.png", _activity(image, present_features, outputs[lane][0], place))
         _save(block, f"{name}_weights.png", _weights(block.parameters["weight"][lane].detach().cpu()))
 
 

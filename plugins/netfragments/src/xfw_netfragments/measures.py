@@ -26,15 +26,17 @@ class Corrupted:
 
 def measure(z_NX: Truths, baseline_NX: Truths, corrupted: Corrupted) -> dict[str, float]:
     """Return the measures of one point: means over the images where they are defined, and how many those are."""
-    recall_N = _share(z_NX & baseline_NX, baseline_NX)
-    precision_N = _share(z_NX & baseline_NX, z_NX)
+    both_N = _count(z_NX & baseline_NX)
+    recall_N = _share(both_N, _count(baseline_NX))
+    precision_N = _share(both_N, _count(z_NX))
     hole_NX = corrupted.removed_NX & baseline_NX
+    filled_N = _share(_count(z_NX & hole_NX), _count(hole_NX))
     found = {
         **_noise(z_NX, corrupted),
         "accuracy": float((z_NX == baseline_NX).mean()),
         "recall": _mean(recall_N),
         "precision": _mean(precision_N),
-        "line_reconstruction": float(np.nan_to_num(_share(z_NX & hole_NX, hole_NX)).mean()),
+        "line_reconstruction": float(np.nan_to_num(filled_N).mean()),
         "recall_images": float(np.isfinite(recall_N).sum()),
         "precision_images": float(np.isfinite(precision_N).sum()),
     }
@@ -43,21 +45,26 @@ def measure(z_NX: Truths, baseline_NX: Truths, corrupted: Corrupted) -> dict[str
 
 def _noise(z_NX: Truths, corrupted: Corrupted) -> dict[str, float]:
     after_Nk = np.take_along_axis(z_NX, corrupted.flipped, 1)
-    off_N = _share(~corrupted.values & after_Nk, ~corrupted.values)
+    removed_N = _share(_count(corrupted.values & ~after_Nk), _count(corrupted.values))
+    recovered_N = _share(_count(~corrupted.values & after_Nk), _count(~corrupted.values))
     flipped = corrupted.flipped.shape[1] > 0
     return {
         "noise_reduction": float((after_Nk != corrupted.values).mean()) if flipped else 0.0,
         "noise_reduction_silent": float(corrupted.values.mean()) if flipped else 0.0,
-        "false_removed": _mean(_share(corrupted.values & ~after_Nk, corrupted.values)),
-        "lost_recovered": _mean(off_N),
-        "lost_images": float(np.isfinite(off_N).sum()),
+        "false_removed": _mean(removed_N),
+        "lost_recovered": _mean(recovered_N),
+        "lost_images": float(np.isfinite(recovered_N).sum()),
     }
 
 
-def _share(part_NX: Truths, whole_NX: Truths) -> NDArray[np.float64]:
-    """Return the share of true cells image by image; NaN where the whole is empty."""
-    whole = whole_NX.sum(1)
-    return np.where(whole > 0, part_NX.sum(1) / np.maximum(whole, 1), np.nan)
+def _count(cells_NX: Truths) -> Indices:
+    """Return the number of true cells image by image; numpy adds bytes twice as fast as truth values."""
+    return cells_NX.view(np.uint8).sum(1, dtype=np.uint32).astype(np.int64)
+
+
+def _share(part_N: Indices, whole_N: Indices) -> NDArray[np.float64]:
+    """Return a share image by image; NaN where the whole is empty."""
+    return np.where(whole_N > 0, part_N / np.maximum(whole_N, 1), np.nan)
 
 
 def _mean(values_N: NDArray[np.float64]) -> float:

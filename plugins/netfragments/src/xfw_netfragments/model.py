@@ -15,7 +15,7 @@ from xfw_netfragments import sparse
 from xfw_netfragments.config import Config
 from xfw_netfragments.layer import initial_weights
 
-__all__ = ["Fragments", "build", "host_kernel"]
+__all__ = ["Fragments", "build", "host_kernel", "on_host"]
 
 
 class Fragments(nn.Module):
@@ -31,8 +31,7 @@ class Fragments(nn.Module):
     @property
     def host(self) -> bool:
         """Whether a step costs what its active cells cost: on a CPU, for the rule of the paper."""
-        config = self.config
-        return self.weight.device.type == "cpu" and config.s2.alternatives > 1 and not config.general
+        return on_host(self.weight, self.config) and not self.config.s3.enabled
 
 
 def build(config: Config) -> nn.Module:
@@ -46,6 +45,11 @@ def build(config: Config) -> nn.Module:
 
         return WithFeedback(config)
     return Fragments(config)
+
+
+def on_host(weight: torch.Tensor, config: Config) -> bool:
+    """Tell whether a CPU runs S2 at the cost of its active cells: with several alternatives, in the paper's form."""
+    return weight.device.type == "cpu" and config.s2.alternatives > 1 and config.s2.variant == "2024"
 
 
 def host_kernel(choice: str) -> ModuleType:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,8 @@ from xfw_netfragments import autoencoder, connections, full, lateral, sparse, su
 from xfw_netfragments.config import Config
 from xfw_netfragments.layer import FEATURES
 from xfw_netfragments.lines import Keyed, drawn_lines, validation_order
-from xfw_netfragments.model import host_kernel, require_float32
+from xfw_netfragments.model import host_kernel, on_host, require_float32
+from xfw_netfragments.outputs import over_trials
 from xfw_netfragments.quantities import GROUPS, WEIGHTS
 from xfw_netfragments.rasters import draw_all
 from xfw_netfragments.s1 import features
@@ -157,10 +159,8 @@ def _record(block: Block, epoch: int, metrics: Metrics | None) -> None:
     config: Config = block.configs[0]
     looked = epoch > 0 or config.train.initial_validation
     trained = _training_sums(metrics, config.data.train, block.size)
-    rows = []
-    for lane in range(block.size):
-        sums = validate(block, lane, epoch) if looked else {}
-        rows.append(_row(trained[lane], sums))
+    validated = validate(block, epoch) if looked else [Sums() for _ in trained]
+    rows = [_row(*both) for both in zip(trained, validated, strict=True)]
     changing = np.zeros(block.size) if metrics is None else metrics["changed"].cpu().numpy() * config.data.train
     block.record(
         "epoch",
@@ -195,16 +195,17 @@ def _row(trained: Sums, validated: Sums) -> dict[str, float]:
     return {f"{prefix}{name}": value for prefix in GROUPS for name, value in supports.averages(parts[prefix]).items()}
 
 
-def validate(block: Block, lane: int, epoch: int) -> Sums:
-    """Return the sums over the validation images after an epoch, without learning."""
-    config: Config = block.configs[lane]
-    shown = validation_features(block, lane, epoch)
-    model_on_host = block.device.type == "cpu" and config.s2.alternatives > 1 and not config.general
-    if model_on_host:
-        total = _validate_on_host(config, block.parameters["weight"][lane].detach().numpy(), shown)
-    else:
-        total = _validate_densely(config, block.parameters["weight"][lane], shown)
-    return {"active": np.array(total[0]), "inactive": np.array(total[1])}
+def validate(block: Block, epoch: int) -> list[Sums]:
+    """Return every trial's sums over its validation images after an epoch, without learning."""
+    config: Config = block.configs[0]
+    shown = [validation_features(block, lane, epoch) for lane in range(block.size)]
+    weights = block.parameters["weight"].detach()
+    if on_host(weights, config) and not config.s3.enabled:
+        return [_validate_on_host(config, *each) for each in zip(weights.numpy(), shown, strict=True)]
+    features, uniform = [each.features for each in shown], [each.uniform for each in shown]
+    found = over_trials(partial(_validate_densely, config), weights, features, uniform).cpu().numpy()
+    active = len(supports.SUMS)
+    return [{"active": own[:active], "inactive": own[active:]} for own in found]
 
 
 @attrs.frozen(eq=False)
@@ -231,7 +232,7 @@ def validation_features(block: Block, lane: int, epoch: int) -> Shown:
     return Shown(order, found, uniform)
 
 
-def _validate_on_host(config: Config, weight: Floats, shown: Shown) -> tuple[list[float], list[float]]:
+def _validate_on_host(config: Config, weight: Floats, shown: Shown) -> Sums:
     kernel, layer = host_kernel(config.kernel), config.layer
     active, inactive = np.zeros(len(supports.SUMS)), np.zeros(len(supports.INACTIVE))
     for place, image in enumerate(shown.features):
@@ -242,22 +243,22 @@ def _validate_on_host(config: Config, weight: Floats, shown: Shown) -> tuple[lis
         active += supports.host_sums(activity.z_TFP, activity.support_TFP, activity.strength_TFP)
         everything = sparse.settle_all(weight, seen, winners, activity, layer)
         inactive += supports.host_inactive(activity.z_TFP, winners.channel_FP, everything)
-    return active.tolist(), inactive.tolist()
+    return {"active": active, "inactive": inactive}
 
 
-def _validate_densely(config: Config, weight: torch.Tensor, shown: Shown) -> tuple[list[float], list[float]]:
+def _validate_densely(
+    config: Config, weight: torch.Tensor, features_NFHW: torch.Tensor, uniform_NTFP: torch.Tensor | None
+) -> torch.Tensor:
+    """Return one trial's sums, those of active cells first."""
     layer, dynamics = config.layer, config.dynamics
-    images = torch.from_numpy(shown.features).to(weight.device)
-    winners = lateral.winners(weight, images, layer)
-    uniform = None if shown.uniform is None else torch.from_numpy(shown.uniform).to(weight.device).transpose(0, 1)
-    draws = None if uniform is None else uniform.__getitem__
+    winners = lateral.winners(weight, features_NFHW, layer)
+    draws = None if uniform_NTFP is None else uniform_NTFP.transpose(0, 1).__getitem__
     older = config.s2.variant == "2023"
-    found = full.settle_all(weight, images, winners, layer, dynamics, draws, older=older)
+    found = full.settle_all(weight, features_NFHW, winners, layer, dynamics, draws, older=older)
     own = winners.channel.expand(dynamics.timesteps, -1, -1, -1)
     active = supports.sums(found.z.gather(2, own), found.support.gather(2, own), found.strength)
     inactive = supports.inactive(found.z, found.support)
-    both = torch.stack([value.double() for value in (*active, *inactive)]).tolist()
-    return both[: len(active)], both[len(active) :]
+    return torch.stack([value.double() for value in (*active, *inactive)])
 
 
 def weight_statistics(weight: torch.Tensor) -> dict[str, NDArray[Any]]:
