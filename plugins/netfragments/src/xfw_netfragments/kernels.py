@@ -15,8 +15,8 @@ import triton.language as tl
 
 __all__ = ["coincidences", "support"]
 
-NEIGHBOURS, CELLS, SOURCES = 32, 1024, 4
-"""Sizes of blocks: neighbours at once, positions searched at once for an active cell, and input channels together."""
+CELLS = 1024
+"""Positions that are searched at once for an active cell."""
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -28,57 +28,51 @@ def _support(  # type: ignore[no-untyped-def]
     own_map, y = tl.program_id(0).to(tl.int64), tl.program_id(1)
     image = own_map // receivers
     places = height * width
-    area: tl.constexpr = side * side
-    x = tl.arange(0, block_x)
+    x, k_x = tl.arange(0, block_x), tl.arange(0, block_k)
     own = tl.load(channel + own_map * places + y * width + x, mask=x < width, other=0).to(tl.int32)
-    connections = weight + (image // images) * channels * inputs * area
-    own_start = (own * inputs * area)[:, None]
-    seen = source + image * sources * places
+    own_start = (own * inputs * side * side)[:, None] + k_x[None, :]
+    connections = weight + (image // images) * channels * inputs * side * side
+    around_x = x[:, None] + k_x[None, :] - side // 2
+    inside = (around_x >= 0) & (around_x < width) & (k_x < side)[None, :] & (x < width)[:, None]
     total = tl.zeros([block_x, block_k], tl.float64)
-    for first in range(0, area, block_k):
-        k = first + tl.arange(0, block_k)
-        around_y, around_x = y + k // side - side // 2, x[:, None] + (k % side - side // 2)[None, :]
-        inside = ((k < area) & (around_y >= 0) & (around_y < height))[None, :] & (x < width)[:, None]
-        inside = inside & (around_x >= 0) & (around_x < width)
-        place = (around_y * width)[None, :] + around_x
-        for number in range(sources):
-            origin = tl.load(seen + number * places + place, mask=inside, other=-1).to(tl.int32)
-            index = own_start + origin * area + k[None, :]
-            total += tl.load(connections + index, mask=origin >= 0, other=0.0).to(tl.float64)
+    for number in range(sources):
+        seen = source + (image * sources + number) * places
+        for k_y in range(side):
+            around_y = y + k_y - side // 2
+            if (around_y >= 0) & (around_y < height):
+                origin = tl.load(seen + around_y * width + around_x, mask=inside, other=-1).to(tl.int32)
+                index = own_start + (origin * side + k_y) * side
+                total += tl.load(connections + index, mask=origin >= 0, other=0.0).to(tl.float64)
     tl.store(target + own_map * places + y * width + x, tl.sum(total, 1), mask=x < width)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _coincidences(  # type: ignore[no-untyped-def]
     active, counted, target, images, channels, inputs, height, width,
-    side: tl.constexpr, block_p: tl.constexpr, block_i: tl.constexpr, block_k: tl.constexpr,
+    side: tl.constexpr, block_p: tl.constexpr, block_k: tl.constexpr,
 ):  # fmt: skip
-    """Compute the connections of a channel with some inputs: program (trial · channel, block of inputs)."""
-    cell = tl.program_id(0).to(tl.int64)
-    source = tl.program_id(1) * block_i + tl.arange(0, block_i)
+    """Compute the connections of one channel with one input: program (trial · channel, input)."""
+    cell, source = tl.program_id(0).to(tl.int64), tl.program_id(1)
     places = height * width
-    area: tl.constexpr = side * side
     k = tl.arange(0, block_k)
     k_y, k_x = k // side - side // 2, k % side - side // 2
-    wanted = (source < inputs)[:, None] & (k < area)[None, :]
-    total = tl.zeros([block_i, block_k], tl.float64)
+    total = tl.zeros([block_k], tl.float64)
     for image in range(images):
         picture = (cell // channels) * images + image
-        seen = counted + (picture * inputs + source)[:, None] * places
+        fired = active + (picture * channels + cell % channels) * places
+        seen = counted + (picture * inputs + source) * places
         for first in range(0, places, block_p):
             place = first + tl.arange(0, block_p)
-            fired = active + (picture * channels + cell % channels) * places + place
-            left = tl.where(tl.load(fired, mask=place < places, other=0.0) > 0, place, places)
+            left = tl.where(tl.load(fired + place, mask=place < places, other=0.0) > 0, place, places)
             nearest = tl.min(left)
             while nearest < places:
                 y, x = nearest // width + k_y, nearest % width + k_x
-                inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-                found = tl.load(seen + (y * width + x)[None, :], mask=wanted & inside[None, :], other=0.0)
-                total += found.to(tl.float64)
+                inside = (k < side * side) & (y >= 0) & (y < height) & (x >= 0) & (x < width)
+                total += tl.load(seen + y * width + x, mask=inside, other=0.0).to(tl.float64)
                 left = tl.where(left > nearest, left, places)
                 nearest = tl.min(left)
-    start = (cell * inputs + source)[:, None] * area + k[None, :]
-    tl.store(target + start, total.to(target.dtype.element_ty), mask=wanted)
+    start = (cell * inputs + source) * side * side
+    tl.store(target + start + k, total.to(target.dtype.element_ty), mask=k < side * side)
 
 
 # Both operations see a leading axis of trials; ``vmap`` folds its own into it.
@@ -95,7 +89,7 @@ def _stacked_support(
     _support[(lanes * images * receivers, height)](
         weight_TCIKK.contiguous(), channel_TNRP.contiguous(), source_TNSP.contiguous(), target,
         images, receivers, source_TNSP.shape[2], channels, inputs, height, width,
-        side=side, block_x=triton.next_power_of_2(width), block_k=NEIGHBOURS,
+        side=side, block_x=triton.next_power_of_2(width), block_k=triton.next_power_of_2(side),
     )  # fmt: skip
     return target
 
@@ -105,9 +99,9 @@ def _stacked_coincidences(active_TNCHW: torch.Tensor, counted_TNIHW: torch.Tenso
     lanes, images, channels, height, width = active_TNCHW.shape
     inputs = counted_TNIHW.shape[2]
     target = counted_TNIHW.new_empty(lanes, channels, inputs, side, side)
-    _coincidences[(lanes * channels, triton.cdiv(inputs, SOURCES))](
+    _coincidences[(lanes * channels, inputs)](
         active_TNCHW.contiguous(), counted_TNIHW.contiguous(), target, images, channels, inputs, height, width,
-        side=side, block_p=CELLS, block_i=SOURCES, block_k=triton.next_power_of_2(side * side), num_warps=1,
+        side=side, block_p=CELLS, block_k=triton.next_power_of_2(side * side), num_warps=1,
     )  # fmt: skip
     return target
 
