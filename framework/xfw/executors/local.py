@@ -29,8 +29,9 @@ PRELOAD = (
     "xfw.engine.session",
     "xfw.plugins.registry",
     "xfw.store.commit",
+    "xfw.executors.frozen",
 )
-"""What the fork server imports once, so that a block starts in a tenth of a second.
+"""What the fork server imports once, so that a block starts in a tenth of a second; the last freezes it.
 
 Every optimizer of torch imports ``torch._dynamo``, which takes as long as torch itself.
 """

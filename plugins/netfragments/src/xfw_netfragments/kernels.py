@@ -18,8 +18,11 @@ __all__ = ["coincidences", "support"]
 CELLS = 1024
 """Positions that are searched at once for an active cell."""
 
+SIZES = ["images", "receivers", "sources", "channels", "inputs", "height", "width"]
+"""Arguments for whose values nothing is compiled anew: training, validation and evaluation share their kernels."""
 
-@triton.jit  # type: ignore[untyped-decorator]
+
+@triton.jit(do_not_specialize=SIZES)  # type: ignore[untyped-decorator]
 def _support(  # type: ignore[no-untyped-def]
     weight, channel, source, target, images, receivers, sources, channels, inputs, height, width,
     side: tl.constexpr, block_x: tl.constexpr, block_k: tl.constexpr,
@@ -46,7 +49,7 @@ def _support(  # type: ignore[no-untyped-def]
     tl.store(target + own_map * places + y * width + x, tl.sum(total, 1), mask=x < width)
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit(do_not_specialize=SIZES)  # type: ignore[untyped-decorator]
 def _coincidences(  # type: ignore[no-untyped-def]
     active, counted, target, images, channels, inputs, height, width,
     side: tl.constexpr, block_p: tl.constexpr, block_k: tl.constexpr,
