@@ -12,17 +12,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from xfw_netfragments import lateral
+from xfw_netfragments import full, lateral
 from xfw_netfragments.layer import FEATURES, Dynamics, Layer, Learning, initial_weights
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cpu" if INTERPRETED or not torch.cuda.is_available() else "cuda"
 TINY = Layer(alternatives=2, locality=1)
+ON_A_CPU = 3
+"""Tests that the interpreter is quick enough for."""
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs triton")
 compiled = pytest.mark.skipif(DEVICE == "cpu" and not INTERPRETED, reason="needs a CUDA device, or the interpreter")
 on_a_gpu = [pytest.mark.gpu, pytest.mark.skipif(DEVICE == "cpu", reason="too slow for the interpreter")]
-POWER = (1.2, 1.4, 1.6)
+POWER = (1.2, 1.4)
 
 
 @pytest.mark.skipif(INTERPRETED or DEVICE == "cuda", reason="the other tests run the kernels themselves")
@@ -30,7 +32,7 @@ def test_the_kernels_under_tritons_interpreter() -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
     done = subprocess.run(command, env=os.environ | {"TRITON_INTERPRET": "1"}, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "3 passed" in done.stdout, done.stdout
+    assert f"{ON_A_CPU} passed" in done.stdout, done.stdout
 
 
 def trials(rng: np.random.Generator, layer: Layer, count: int) -> torch.Tensor:
@@ -53,7 +55,9 @@ def one_step(layer: Layer, dynamics: Dynamics, learning: Learning) -> Callable[.
         active = lateral.by_channel(lateral.median(activity.z), winners.channel, layer)
         both = lateral.coincidences(active.unflatten(2, features.shape[2:]), features, layer)
         changed = lateral.change(weight, features, active, layer, learning)
-        return winners.channel, winners.support, activity.z, activity.support, activity.strength, both, changed
+        whole = full.settle_all(weight, features, winners, layer, dynamics)
+        found = (winners.channel, winners.support, activity.z, activity.support, activity.strength, both, changed)
+        return *found, whole.z, whole.support, whole.strength
 
     return step
 
@@ -62,8 +66,8 @@ def one_step(layer: Layer, dynamics: Dynamics, learning: Learning) -> Callable[.
 @pytest.mark.parametrize(
     ("layer", "lanes", "images", "height", "width"),
     [
-        (TINY, 2, 1, 4, 3),
-        (Layer(alternatives=1, locality=2), 1, 2, 3, 4),
+        (TINY, 2, 2, 3, 3),
+        (Layer(alternatives=1, locality=2), 1, 1, 2, 4),
         pytest.param(Layer(alternatives=3, locality=2), 3, 2, 5, 9, marks=on_a_gpu),
         pytest.param(Layer(), 10, 1, 32, 32, marks=on_a_gpu),
         pytest.param(Layer(), 2, 5, 64, 64, marks=on_a_gpu),
@@ -75,6 +79,10 @@ def test_a_step_by_kernels_has_the_bits_of_tensor_operations(
     rng = np.random.default_rng(7)
     weight, features = trials(rng, layer, lanes), seen(rng, lanes, images, height, width)
     step = torch.vmap(one_step(layer, Dynamics(0.5, POWER), Learning()))
+    if INTERPRETED:
+        from xfw_netfragments import kernels as interpreted
+
+        monkeypatch.setattr(interpreted, "CELLS", 4)  # else all positions of so small an image are searched at once
     found = {}
     for kernels in (False, True):
         monkeypatch.setattr(lateral, "has_kernels", lambda _weight, answer=kernels: answer)
@@ -90,7 +98,7 @@ def test_a_trial_alone_has_the_bits_of_one_among_others(monkeypatch: pytest.Monk
     rng = np.random.default_rng(3)
     weight, features = trials(rng, TINY, 1)[0], seen(rng, 2, 1, 3, 3)
     monkeypatch.setattr(lateral, "has_kernels", lambda _weight: True)
-    step = one_step(TINY, Dynamics(0.5, POWER[:2]), Learning())
+    step = one_step(TINY, Dynamics(0.5, POWER[:1]), Learning())
     stacked = torch.vmap(step, (None, 0))(weight, features)
     for lane in range(2):
         for alone, together in zip(step(weight, features[lane]), stacked, strict=True):

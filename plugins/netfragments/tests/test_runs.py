@@ -258,6 +258,10 @@ def test_a_gpu_trains_the_weights_of_a_cpu(strategy: str) -> None:
     assert np.array_equal(found[0].parameters(), found[1].parameters())
     for name in ("recall", "precision", "noise_reduction"):
         assert np.array_equal(*(each.record("evaluation", name) for each in found))
+    for name in ("active_mean", "active_std", "active_max", "inactive_mean", "inactive_std", "inactive_max"):
+        # The same supports, summed in another order in float64.
+        both = [each.record("epoch", f"validation_support_{name}") for each in found]
+        np.testing.assert_allclose(*both, rtol=1e-10)
 
 
 # --- going on ------------------------------------------------------------------------------------------------

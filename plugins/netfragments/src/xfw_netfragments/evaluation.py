@@ -20,7 +20,7 @@ from xfw_netfragments.imagery import Scene, counter, flipped_features, scene
 from xfw_netfragments.layer import FEATURES, Dynamics
 from xfw_netfragments.lines import Keyed
 from xfw_netfragments.measures import Corrupted, measure
-from xfw_netfragments.outputs import Output, present
+from xfw_netfragments.outputs import Keep, Output, present
 from xfw_netfragments.points import Corruption, Slot, corruptions, settings, slots
 from xfw_netfragments.training import keep_weights, keyed
 
@@ -50,12 +50,12 @@ def compute(block: Block, cell: int) -> None:
         keep_weights(block)
         # With the draws of the points a Bernoulli network would agree with itself by more than its rule makes it.
         wanted = [Slot(number, 0) for number in range(len(settings(config)))]
-        shown = _show(block, CLEAN, wanted, "baseline-")
+        shown = _show(block, CLEAN, wanted, "steps", "baseline-")
         baseline.store(block, [[(each.scene, each.output) for each in own] for own in shown])
         return
     corruption = corruptions(config)[cell - 1]
     first = (cell - 1) * len(slots(config))
-    shown = _show(block, corruption, slots(config))
+    shown = _show(block, corruption, slots(config), "strength" if config.evaluate.store_activity else "last")
     clean = block.values["baseline"].cpu().numpy()
     for place, slot in enumerate(slots(config)):
         point = [own[place] for own in shown]
@@ -65,7 +65,9 @@ def compute(block: Block, cell: int) -> None:
             _store(block, first + place, point)
 
 
-def _show(block: Block, corruption: Corruption, wanted: Sequence[Slot], prefix: str = "") -> list[list[Shown]]:
+def _show(
+    block: Block, corruption: Corruption, wanted: Sequence[Slot], keep: Keep, prefix: str = ""
+) -> list[list[Shown]]:
     """Return what every trial's network makes of a corruption, slot by slot; ``prefix`` names draws of their own."""
     config: Config = block.configs[0]
     draws = [_prefixed(keyed(block, lane), prefix) for lane in range(block.size)]
@@ -77,7 +79,7 @@ def _show(block: Block, corruption: Corruption, wanted: Sequence[Slot], prefix: 
         features = [each for each, _ in flipped]
         dynamics = [settings(config)[slot.setting].dynamics for slot in chosen] if config.model == "s2" else []
         uniform = [_uniform(config, *own, dynamics, repeat) for own in zip(draws, features, strict=True)]
-        outputs = present(block, features, dynamics, uniform, strength=config.evaluate.store_activity)
+        outputs = present(block, features, dynamics, uniform, keep)
         for lane, own in enumerate(outputs):
             made = [Shown(scenes[lane], *flipped[lane], each) for each in own]
             found[lane] |= dict(zip(chosen, made, strict=True))
@@ -133,6 +135,7 @@ def _store(block: Block, point: int, shown: Sequence[Shown]) -> None:
     side = shown[0].features.shape[2:]
     shape = (*shown[0].output.z.shape[:3], *side)
     block.array(f"activity/{point}/z", np.stack([each.output.z.reshape(shape) for each in shown]))
-    block.array(f"activity/{point}/strength", np.stack([each.output.strength.reshape(shape) for each in shown]))
+    strength = [each.output.strength for each in shown if each.output.strength is not None]
+    block.array(f"activity/{point}/strength", np.stack(strength).reshape(len(shown), *shape))
     block.array(f"activity/{point}/features", np.stack([each.features > 0.5 for each in shown]))
     block.array(f"activity/{point}/images", np.stack([each.scene.images.astype(bool) for each in shown]))

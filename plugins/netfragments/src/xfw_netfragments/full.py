@@ -11,18 +11,8 @@ import attrs
 import torch
 from torch.nn import functional
 
-from xfw_netfragments.lateral import (
-    Draws,
-    Winners,
-    added_from_cells,
-    added_from_features,
-    attenuated,
-    by_channel,
-    exact,
-    fire,
-    has_kernels,
-    normalise,
-)
+from xfw_netfragments import lateral
+from xfw_netfragments.lateral import Draws, Winners, attenuated, by_channel, exact, fire, normalise
 from xfw_netfragments.layer import EPSILON, FEATURES, Dynamics, Layer
 
 __all__ = ["FullActivity", "merge", "settle_all"]
@@ -54,7 +44,7 @@ def settle_all(
     """Let the activity settle over the time steps (spec 2.3); ``older`` is the form of 2023 (spec 2.8)."""
     count, _, height, width = features_NFHW.shape
     # What a feedback layer returns may have several alternatives of a feature active.
-    by_kernel = feedback is None and has_kernels(weight)
+    by_kernel = feedback is None and lateral.has_kernels(weight)
     support_of = (_added if by_kernel else _convolved)(weight, features_NFHW > 0.5, found, layer)
     z_t: list[torch.Tensor] = []
     support_t, strength_t = [], []
@@ -82,10 +72,10 @@ Support = Callable[[torch.Tensor], torch.Tensor]
 def _added(weight: torch.Tensor, seen_NFHW: torch.Tensor, found: Winners, layer: Layer) -> Support:
     own_C1 = torch.arange(layer.channels, device=weight.device)[:, None]
     every_NCP = own_C1.expand(len(seen_NFHW), -1, found.height * found.width)
-    from_features = added_from_features(weight, seen_NFHW, every_NCP)
+    from_features = lateral.added_from_features(weight, seen_NFHW, every_NCP)
 
     def support(z_NCP: torch.Tensor) -> torch.Tensor:
-        from_cells = added_from_cells(weight, z_NCP.gather(1, found.channel), found, every_NCP)
+        from_cells = lateral.added_from_cells(weight, z_NCP.gather(1, found.channel), found, every_NCP)
         return (from_features + from_cells).to(weight.dtype)
 
     return support
@@ -106,7 +96,8 @@ def _older(
     weight: torch.Tensor, support_NCP: torch.Tensor, found: Winners, layer: Layer, dynamics: Dynamics
 ) -> torch.Tensor:
     """Return v̂ of the winners in the form of 2023: shares of the weights' sum, over the best of all alternatives."""
-    shares = attenuated(support_NCP, layer.limit) / (weight.flatten(1).sum(1) + EPSILON)[:, None]
+    total_C = weight.flatten(1).sum(1, dtype=exact(weight.device)).to(weight.dtype)
+    shares = attenuated(support_NCP, layer.limit) / (total_C + EPSILON)[:, None]
     grouped = shares.reshape(len(shares), FEATURES, -1)
     strength = shares.gather(1, found.channel) / (EPSILON + grouped.amax(2, keepdim=True))
     return strength.clamp(0, 1) if dynamics.theta is None else strength

@@ -1,8 +1,10 @@
 """Two Triton kernels for the parts of a step that tensor operations can only compute on copies of every neighbourhood.
 
-Both add numbers in float64 at the active inputs alone, where sums of float32 weights are exact in any order: so they
-give the bits of the tensor operations. Axes: T trial, N image, F feature, C channel, I input channel, K place in a
-cell's neighbourhood, P position, R receiver, S source; one trial's call goes without T, and ``vmap`` adds it.
+Both add numbers in float64 at the active inputs alone. Sums of float32 weights, and of features that are 0, 1 or
+halves, are exact in any order: so they give the bits of the tensor operations.
+
+Axes: T trial, N image, F feature, C channel, I input channel, K place in a cell's neighbourhood, P position, R
+receiver, S source; one trial's call goes without T, and ``vmap`` adds it.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ def _support(  # type: ignore[no-untyped-def]
     image = own_map // receivers
     places = height * width
     x, k_x = tl.arange(0, block_x), tl.arange(0, block_k)
-    own = tl.load(channel + own_map * places + y * width + x, mask=x < width, other=0).to(tl.int32)
+    own = tl.load(channel + own_map * places + y * width + x, mask=x < width, other=0).to(tl.int64)
     own_start = (own * inputs * side * side)[:, None] + k_x[None, :]
     connections = weight + (image // images) * channels * inputs * side * side
     around_x = x[:, None] + k_x[None, :] - side // 2

@@ -73,7 +73,7 @@ def winners(weight: torch.Tensor, features_NFHW: torch.Tensor, layer: Layer) -> 
 def patches(values_NIHW: torch.Tensor, layer: Layer) -> torch.Tensor:
     """Return what every cell has around it, zeros beyond the border, (N, I·K, P).
 
-    ``unfold`` of ``torch.nn.functional`` takes twice the time on a CPU, and one kernel an image on a GPU.
+    ``unfold`` of ``torch.nn.functional`` takes several times as long on a CPU, and launches a kernel an image on a GPU.
     """
     count, inputs, height, width = values_NIHW.shape
     padded = functional.pad(values_NIHW, (layer.locality,) * 4)
@@ -125,8 +125,7 @@ def lateral_support(weight: torch.Tensor, found: Winners, layer: Layer) -> Given
 def _connections(weight: torch.Tensor, found: Winners, layer: Layer) -> torch.Tensor:
     """Return the weights between winners, from the winners of each place in the neighbourhood: (N, P, F, F·K)."""
     count, _, places = found.channel.shape
-    grid = found.channel.to(weight.dtype).reshape(count, FEATURES, found.height, found.width)
-    around_NGP = patches(grid, layer).to(torch.int64)
+    around_NGP = patches(found.channel.reshape(count, FEATURES, found.height, found.width), layer)
     place_G = torch.arange(layer.area, device=weight.device).repeat(FEATURES)
     source_NPG = ((FEATURES + around_NGP) * layer.area + place_G[:, None]).transpose(1, 2)
     base_NPF = found.channel.transpose(1, 2) * (layer.inputs * layer.area)
@@ -144,7 +143,7 @@ def settle(
 def settle_many(
     weight: torch.Tensor, found: Winners, layer: Layer, dynamics: Sequence[Dynamics], draws: Draws | None = None
 ) -> list[Activity]:
-    """Let the activity settle once for each of several dynamics; the connections of the winners are gathered once."""
+    """Let the activity settle once for each of several dynamics; connections that are copied are copied once."""
     several = any(each.timesteps > 1 for each in dynamics)
     given = lateral_support(weight, found, layer) if several else None
     return [_settle(given, found, layer, each, draws, weight.dtype) for each in dynamics]

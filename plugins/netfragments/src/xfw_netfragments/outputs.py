@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 import numpy as np
@@ -17,41 +17,35 @@ from torch import nn
 
 from xfw_netfragments import autoencoder, full, lateral, sparse
 from xfw_netfragments.config import Config
-from xfw_netfragments.layer import Dynamics
+from xfw_netfragments.layer import FEATURES, Dynamics
 from xfw_netfragments.model import host_kernel, on_host
 
 if TYPE_CHECKING:
     from xfw.engine.block import Block
 
-__all__ = ["Output", "over_trials", "present"]
+__all__ = ["Output", "images_at_once", "over_trials", "present"]
+
+MEMORY = 2**31
+"""Bytes that are worked on at once, about."""
 
 Floats = NDArray[np.float32]
 Truths = NDArray[np.bool_]
 Tensors = tuple[torch.Tensor, ...]
+Keep = Literal["last", "steps", "strength"]
+"""What an output keeps: the activity of the last step, of all steps, or normalised support as well."""
 
 
 @attrs.frozen(eq=False)
 class Output:
-    """What the network did with N images, on its device: merged activity and, if kept, normalised support."""
+    """What the network did with N images: merged activity and, if kept, normalised support, (N, T, F, P)."""
 
-    _z: torch.Tensor
-    _strength: torch.Tensor | None = None
-
-    @property
-    def z(self) -> Truths:
-        """Return the activity of all time steps, (N, T, F, P)."""
-        return np.asarray(self._z.cpu().numpy())
-
-    @property
-    def strength(self) -> Floats:
-        """Return the normalised support of all time steps, (N, T, F, P)."""
-        assert self._strength is not None
-        return np.asarray(self._strength.cpu().numpy())
+    z: Truths
+    strength: Floats | None = None
 
     @property
     def last(self) -> Truths:
         """Return the activity of the last time step, (N, F·P)."""
-        return np.asarray(self._z[:, -1].flatten(1).cpu().numpy())
+        return self.z[:, -1].reshape(len(self.z), -1)
 
 
 def present(
@@ -59,13 +53,11 @@ def present(
     features: Sequence[Floats],
     dynamics: Sequence[Dynamics],
     uniform: Sequence[Floats | None],
-    *,
-    strength: bool = False,
+    keep: Keep = "steps",
 ) -> list[list[Output]]:
     """Return what each trial's network makes of its features (N, F, H, W), for each of several dynamics.
 
-    ``uniform`` are its draws for Bernoulli cells (N, T, F, P); ``strength`` asks for normalised support as well, five
-    times the memory. The autoencoder has no dynamics: it gives one output.
+    ``uniform`` are its draws for Bernoulli cells (N, T, F, P). The autoencoder has no dynamics: it gives one output.
     """
     config: Config = block.configs[0]
     if config.model == "autoencoder":
@@ -73,85 +65,103 @@ def present(
     weights = block.parameters["weight"].detach()
     if on_host(weights, config):
         each = zip(weights.numpy(), features, uniform, strict=True)
-        found = [_on_host(config, dynamics, *own, strength=strength) for own in each]
-        return [[Output(*parts) for parts in own] for own in found]
-    stacked = over_trials(partial(_densely, config, dynamics, strength), weights, features, uniform)
-    return [[Output(*(part[lane] for part in parts)) for parts in stacked] for lane in range(block.size)]
+        return [_on_host(config, dynamics, keep, *own) for own in each]
+    at_once = images_at_once(config, weights, features[0][0, 0].size, settings=len(dynamics))
+    function = partial(_densely, config, dynamics, keep, at_once)
+    stacked = over_trials(function, at_once, weights, features, uniform)
+    arrays = [[part.cpu().numpy() for part in parts] for parts in stacked]
+    return [[Output(*(part[lane] for part in parts)) for parts in arrays] for lane in range(block.size)]
 
 
 def over_trials(
-    function: Callable[..., Any], weights: torch.Tensor, features: Sequence[Floats], uniform: Sequence[Floats | None]
+    function: Callable[..., Any],
+    at_once: int,
+    weights: torch.Tensor,
+    features: Sequence[Floats],
+    uniform: Sequence[Floats | None],
 ) -> Any:
     """Return what a function of a trial's weights, features and draws returns, stacked over the trials.
 
-    As many trials at once as the device should hold; one after another where it would copy neighbourhoods.
+    As many trials at once as have ``at_once`` images together, and one at least.
     """
     images = torch.from_numpy(np.stack(features)).to(weights.device)
     drawn = [each for each in uniform if each is not None]
     draws = torch.from_numpy(np.stack(drawn)).to(weights.device) if drawn else None
-    at_once = max(1, _images_at_once(weights, images) // images.shape[1])
+    trials = max(1, at_once // images.shape[1])
     with torch.no_grad():
-        return torch.vmap(function, (0, 0, 0 if drawn else None), chunk_size=at_once)(weights, images, draws)
+        return torch.vmap(function, (0, 0, 0 if drawn else None), chunk_size=trials)(weights, images, draws)
 
 
-def _images_at_once(weight: torch.Tensor, features: torch.Tensor) -> int:
-    """Return how many images fit: a position takes 2.5 KB where a kernel reads neighbourhoods, 31 KB in copies of them.
-
-    Both are for the paper's layer, and make at most 2.5 GB.
-    """
-    positions = 2**20 if lateral.has_kernels(weight) else 2**14
-    return max(1, positions // features[..., 0, :, :].shape[-2:].numel())
+def images_at_once(
+    config: Config, weights: torch.Tensor, positions: int, *, settings: int = 1, statistics: bool = False
+) -> int:
+    """Return how many images a device should work on at once, from what each of their positions takes there."""
+    layer, timesteps = config.layer, config.s2.timesteps
+    around = FEATURES * layer.area
+    nbytes = 4 * around + 32 * layer.channels + 2 * 5 * FEATURES * timesteps * settings
+    if not lateral.has_kernels(weights):
+        nbytes += 8 * around + 20 * FEATURES * around  # neighbourhoods in float64, and the connections of the winners
+    if statistics or config.s2.variant == "2023":
+        nbytes += 12 * timesteps * layer.channels  # activity and support of all channels, twice while they are stacked
+    if statistics:
+        nbytes += 24 * timesteps * layer.channels  # supports in float64, and what is chosen of them
+    return max(1, MEMORY // (nbytes * positions))
 
 
 def _of_autoencoder(model: nn.Module, features_NFHW: Floats) -> Output:
     assert isinstance(model, autoencoder.Autoencoder)
     device = next(model.parameters()).device
     found = autoencoder.output(model, torch.from_numpy(features_NFHW).to(device)).flatten(2)[:, None]
-    return Output(found > autoencoder.LIMIT, found)
+    return Output((found > autoencoder.LIMIT).cpu().numpy(), found.cpu().numpy())
 
 
 def _on_host(
     config: Config,
     dynamics: Sequence[Dynamics],
+    keep: Keep,
     weight: Floats,
     features_NFHW: Floats,
     uniform_NTFP: Floats | None,
-    *,
-    strength: bool,
-) -> list[Tensors]:
+) -> list[Output]:
     kernel, layer = host_kernel(config.kernel), config.layer
-    found: list[list[tuple[NDArray[Any], ...]]] = [[] for _ in dynamics]
+    found: list[list[tuple[Any, ...]]] = [[] for _ in dynamics]
     for place, image in enumerate(features_NFHW):
         winners = kernel.winners(weight, sparse.look(image, layer), layer)
         uniform = None if uniform_NTFP is None else uniform_NTFP[place]
         for number, each in enumerate(dynamics):
             activity = kernel.settle(weight, winners, layer, each, uniform)
-            found[number].append((activity.z_TFP, activity.strength_TFP)[: 1 + strength])
-    return [tuple(torch.from_numpy(np.stack(part)) for part in zip(*own, strict=True)) for own in found]
+            found[number].append(_kept(activity.z_TFP, activity.strength_TFP, keep))
+    return [Output(*(np.stack(part) for part in zip(*own, strict=True))) for own in found]
+
+
+def _kept(z_T: Any, strength_T: Any, keep: Keep) -> tuple[Any, ...]:
+    if keep == "strength":
+        return z_T, strength_T
+    return (z_T[-1:] if keep == "last" else z_T,)
 
 
 def _densely(
     config: Config,
     dynamics: Sequence[Dynamics],
-    strength: bool,
+    keep: Keep,
+    at_once: int,
     weight: torch.Tensor,
     features_NFHW: torch.Tensor,
     uniform_NTFP: torch.Tensor | None,
 ) -> list[Tensors]:
     """Return activity (and normalised support), (N, T, F, P), of one trial for each of several dynamics."""
-    at_once = _images_at_once(weight, features_NFHW)
-    parts = [
-        _part(config, dynamics, strength, weight, features_NFHW[start : start + at_once],
-              None if uniform_NTFP is None else uniform_NTFP[start : start + at_once])
-        for start in range(0, len(features_NFHW), at_once)
-    ]  # fmt: skip
+    parts = []
+    for start in range(0, len(features_NFHW), at_once):
+        chosen = slice(start, start + at_once)
+        uniform = None if uniform_NTFP is None else uniform_NTFP[chosen]
+        parts.append(_part(config, dynamics, keep, weight, features_NFHW[chosen], uniform))
     return [tuple(torch.cat(same) for same in zip(*part, strict=True)) for part in zip(*parts, strict=True)]
 
 
 def _part(
     config: Config,
     dynamics: Sequence[Dynamics],
-    strength: bool,
+    keep: Keep,
     weight: torch.Tensor,
     features_NFHW: torch.Tensor,
     uniform_NTFP: torch.Tensor | None,
@@ -159,10 +169,12 @@ def _part(
     layer = config.layer
     draws = None if uniform_NTFP is None else uniform_NTFP.transpose(0, 1).__getitem__
     winners = lateral.winners(weight, features_NFHW, layer)
+    found = []
     if config.s2.variant == "2023":
-        found = [full.settle_all(weight, features_NFHW, winners, layer, each, draws, older=True) for each in dynamics]
-        both = [(full.merge(each.z, layer) > 0, each.strength) for each in found]
+        for each in dynamics:
+            whole = full.settle_all(weight, features_NFHW, winners, layer, each, draws, older=True)
+            found.append(_kept(full.merge(whole.z, layer) > 0, whole.strength, keep))
     else:
-        settled = lateral.settle_many(weight, winners, layer, dynamics, draws)
-        both = [(each.z > 0, each.strength) for each in settled]
-    return [tuple(part.transpose(0, 1) for part in each[: 1 + strength]) for each in both]
+        for settled in lateral.settle_many(weight, winners, layer, dynamics, draws):
+            found.append(_kept(settled.z > 0, settled.strength, keep))
+    return [tuple(part.transpose(0, 1) for part in parts) for parts in found]

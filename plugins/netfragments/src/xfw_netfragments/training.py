@@ -18,7 +18,7 @@ from xfw_netfragments.config import Config
 from xfw_netfragments.layer import FEATURES
 from xfw_netfragments.lines import Keyed, drawn_lines, validation_order
 from xfw_netfragments.model import host_kernel, on_host, require_float32
-from xfw_netfragments.outputs import over_trials
+from xfw_netfragments.outputs import images_at_once, over_trials
 from xfw_netfragments.quantities import GROUPS, WEIGHTS
 from xfw_netfragments.rasters import draw_all
 from xfw_netfragments.s1 import features
@@ -203,7 +203,8 @@ def validate(block: Block, epoch: int) -> list[Sums]:
     if on_host(weights, config) and not config.s3.enabled:
         return [_validate_on_host(config, *each) for each in zip(weights.numpy(), shown, strict=True)]
     features, uniform = [each.features for each in shown], [each.uniform for each in shown]
-    found = over_trials(partial(_validate_densely, config), weights, features, uniform).cpu().numpy()
+    at_once = images_at_once(config, weights, features[0][0, 0].size, statistics=True)
+    found = over_trials(partial(_validate_densely, config), at_once, weights, features, uniform).cpu().numpy()
     active = len(supports.SUMS)
     return [{"active": own[:active], "inactive": own[active:]} for own in found]
 

@@ -154,16 +154,24 @@ def _panel(axes: Axes, spec: Figures, rows: Sequence[Row], silent: dict[float, f
     if spec.measure == "noise_reduction" and silent:
         x = np.array(sorted(silent))
         axes.plot(x, [silent[place] for place in x], color="grey", linestyle="--", linewidth=1, label="silent")
-    _axes(axes, spec)
+    _axes(axes, spec, _spread([row.values[spec.measure][2] for row in rows if spec.measure in row.values]))
+
+
+def _spread(counts: Sequence[int]) -> str | None:
+    """Return what the bands are, or nothing where there are none; a measure may be undefined in some trials."""
+    low, high = min(counts, default=0), max(counts, default=0)
+    if high < 2:
+        return None
+    return f"mean ± SD, n = {high}" if low == high else f"mean ± SD, n = {low} to {high}"
 
 
 def _order(row: Row) -> float:
     return np.inf if row.theta is None else 0.5 - row.theta
 
 
-def _axes(axes: Axes, spec: Figures) -> None:
+def _axes(axes: Axes, spec: Figures, spread: str | None) -> None:
     axes.set_ylim(*spec.limits)
-    axes.legend(fontsize=FONT - 5, labelspacing=0.2)
+    axes.legend(fontsize=FONT - 5, labelspacing=0.2, title=spread, title_fontsize=FONT - 5)
     if not spec.noise:
         axes.set_xlim(-0.1, 7.1)
         axes.set_xlabel("Line Interrupt")
