@@ -46,6 +46,11 @@ def seen(rng: np.random.Generator, count: int, images: int, height: int, width: 
     return torch.from_numpy(values * rng.integers(1, 4, values.shape).astype(np.float32) / 2).to(DEVICE)
 
 
+def with_others(z_NCP: torch.Tensor) -> torch.Tensor:
+    """Let other cells than winners act too, as a feedback layer does."""
+    return torch.maximum(z_NCP, z_NCP.roll(1, 1))
+
+
 def one_step(layer: Layer, dynamics: Dynamics, learning: Learning) -> Callable[..., Any]:
     """Return a training step of one trial that returns everything it computes."""
 
@@ -56,8 +61,9 @@ def one_step(layer: Layer, dynamics: Dynamics, learning: Learning) -> Callable[.
         both = lateral.coincidences(active.unflatten(2, features.shape[2:]), features, layer)
         changed = lateral.change(weight, features, active, layer, learning)
         whole = full.settle_all(weight, features, winners, layer, dynamics)
+        others = full.settle_all(weight, features, winners, layer, dynamics, feedback=with_others)
         found = (winners.channel, winners.support, activity.z, activity.support, activity.strength, both, changed)
-        return *found, whole.z, whole.support, whole.strength
+        return *found, whole.z, whole.support, whole.strength, others.z, others.support
 
     return step
 

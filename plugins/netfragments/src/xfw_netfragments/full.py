@@ -43,9 +43,11 @@ def settle_all(
 ) -> FullActivity:
     """Let the activity settle over the time steps (spec 2.3); ``older`` is the form of 2023 (spec 2.8)."""
     count, _, height, width = features_NFHW.shape
-    # What a feedback layer returns may have several alternatives of a feature active.
-    by_kernel = feedback is None and lateral.has_kernels(weight)
-    support_of = (_added if by_kernel else _convolved)(weight, features_NFHW > 0.5, found, layer)
+    seen = features_NFHW > 0.5
+    if lateral.has_kernels(weight):
+        support_of = _added(weight, seen, found, layer, winners_only=feedback is None)
+    else:
+        support_of = _convolved(weight, seen, found, layer)
     z_t: list[torch.Tensor] = []
     support_t, strength_t = [], []
     z_NCP = features_NFHW.new_zeros(count, layer.channels, height * width)
@@ -69,13 +71,18 @@ Support = Callable[[torch.Tensor], torch.Tensor]
 """Returns what all channels get from the features and from the output (N, C, P) of a time step, (N, C, P)."""
 
 
-def _added(weight: torch.Tensor, seen_NFHW: torch.Tensor, found: Winners, layer: Layer) -> Support:
+def _added(
+    weight: torch.Tensor, seen_NFHW: torch.Tensor, found: Winners, layer: Layer, *, winners_only: bool
+) -> Support:
+    """Add at the active cells; where a feedback layer may have activated others than winners, all are looked at."""
     own_C1 = torch.arange(layer.channels, device=weight.device)[:, None]
     every_NCP = own_C1.expand(len(seen_NFHW), -1, found.height * found.width)
     from_features = lateral.added_from_features(weight, seen_NFHW, every_NCP)
 
     def support(z_NCP: torch.Tensor) -> torch.Tensor:
-        from_cells = lateral.added_from_cells(weight, z_NCP.gather(1, found.channel), found, every_NCP)
+        z_NSP = z_NCP.gather(1, found.channel) if winners_only else z_NCP
+        channel_NSP = found.channel if winners_only else own_C1
+        from_cells = lateral.added_from_cells(weight, z_NSP, channel_NSP, found, every_NCP)
         return (from_features + from_cells).to(weight.dtype)
 
     return support

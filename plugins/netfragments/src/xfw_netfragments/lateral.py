@@ -96,12 +96,12 @@ def added_from_features(weight: torch.Tensor, seen_NFHW: torch.Tensor, receiver_
 
 
 def added_from_cells(
-    weight: torch.Tensor, z_NFP: torch.Tensor, found: Winners, receiver_NRP: torch.Tensor
+    weight: torch.Tensor, z_NSP: torch.Tensor, channel_NSP: torch.Tensor, found: Winners, receiver_NRP: torch.Tensor
 ) -> torch.Tensor:
-    """Return by a kernel what the winners that fired give channels, (N, R, P)."""
+    """Return by a kernel what the cells of some channels that fired give channels, (N, R, P)."""
     from xfw_netfragments import kernels
 
-    return kernels.support(weight, receiver_NRP, torch.where(z_NFP > 0, FEATURES + found.channel, -1), found.height)
+    return kernels.support(weight, receiver_NRP, torch.where(z_NSP > 0, FEATURES + channel_NSP, -1), found.height)
 
 
 Given = Callable[[torch.Tensor], torch.Tensor]
@@ -111,7 +111,7 @@ Given = Callable[[torch.Tensor], torch.Tensor]
 def lateral_support(weight: torch.Tensor, found: Winners, layer: Layer) -> Given:
     """Return the function that adds up what the winners of a time step give each other."""
     if has_kernels(weight):
-        return lambda z_NFP: added_from_cells(weight, z_NFP, found, found.channel)
+        return lambda z_NFP: added_from_cells(weight, z_NFP, found.channel, found, found.channel)
     connections = _connections(weight, found, layer)
 
     def multiplied(z_NFP: torch.Tensor) -> torch.Tensor:
