@@ -30,7 +30,10 @@ NARROW = 128
 HEAVY = (
     nn.modules.conv._ConvNd, nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase, nn.Embedding, nn.EmbeddingBag,
 )  # fmt: skip
-"""Layers whose kernels fill a GPU one by one, or lose by stacking; a model without them is bound by launches."""
+"""Layers whose kernels fill a GPU one by one, or lose by stacking.
+
+A model without them is bound by launches as a rule; large arrays within its step are the exception (docs/plugins.md).
+"""
 
 Stepper = StackedStepper | LaneStepper
 

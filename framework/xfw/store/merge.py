@@ -54,12 +54,11 @@ def merge(runs: Sequence[RunDir], results_dir: Path, command: Sequence[str]) -> 
         parts, columns = placed(opened, numbers)
         manifest = manifest_of(ordered, opened, conditions, numbers, command)
         made = create_run(results_dir, manifest, [run.records for run in ordered])
-        try:
+        with ExitStack() as undo:
+            undo.callback(shutil.rmtree, made.path)
             data = hdf5.image(partial(fill, run=made, content=Joined(tuple(parts)), columns=columns))
             atomic.write(made.run_file, [data])
-        except BaseException:
-            shutil.rmtree(made.path)
-            raise
+            undo.pop_all()  # it is whole: keep it
     return made
 
 
