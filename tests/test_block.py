@@ -13,7 +13,7 @@ import pytest
 import torch
 from xfw import block
 from xfw.heartbeat import beating
-from xfw.plan.manifest import Source
+from xfw.manifest import Source
 from xfw.progress import Control, Log, read_progress
 from xfw.stop import Stop, on_signals
 from xfw.store import atomic, claims

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from xfw.config.named import NamedRun
 from xfw.config.resolve import SourceConfig, condition_configs, resolve
-from xfw.plan.manifest import Condition, Execution, Manifest
-from xfw.plugins.registry import Experiment
+from xfw.experiment import Experiment
+from xfw.manifest import Condition, Execution, Manifest
 from xfw.testing.plugins import make_experiment
 
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from xfw.config.keys import KeyInfo
 from xfw.config.schema import nested, schema_of
 from xfw.config.structure import flatten
-from xfw.config.values import accept, describe, read, show
+from xfw.config.values import accept, describe, read
+from xfw.manifest import show
 
 PLAIN = KeyInfo(help="")
 

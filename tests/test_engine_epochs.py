@@ -11,7 +11,7 @@ import pytest
 import torch
 import xfw
 from torch import nn
-from xfw.plugins.registry import Experiment
+from xfw.experiment import Experiment
 from xfw.testing.blocks import block_session, train_block
 from xfw.testing.plugins import make_experiment
 

@@ -10,8 +10,8 @@ import torch
 import xfw
 from torch import nn
 from xfw.errors import UserError
-from xfw.plan.stages import stages_to_run
-from xfw.plugins.registry import Experiment
+from xfw.experiment import Experiment
+from xfw.plan.build import stages_to_run
 from xfw.store.state import Restored
 from xfw.testing.blocks import block_session, train_block
 from xfw.testing.plugins import make_experiment

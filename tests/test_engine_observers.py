@@ -14,8 +14,8 @@ from torch import nn
 from xfw.engine import assembly
 from xfw.engine.recorder import Recorder
 from xfw.engine.session import Session
-from xfw.plan.manifest import Execution
-from xfw.plugins.registry import Experiment
+from xfw.experiment import Experiment
+from xfw.manifest import Execution
 from xfw.store.commit import Committer, load_state
 from xfw.testing.blocks import block_session, train_block
 from xfw.testing.plugins import make_experiment

@@ -13,7 +13,7 @@ import torch
 import xfw
 from torch import nn
 from xfw.engine.session import Interrupted, Session
-from xfw.plugins.registry import Experiment
+from xfw.experiment import Experiment
 from xfw.store import segments
 from xfw.store.commit import Committer, load_state
 from xfw.testing.blocks import block_session, train_block
@@ -205,8 +205,13 @@ def test_a_metric_of_wrong_shape_is_refused() -> None:
 
 def test_stages_must_have_names_of_their_own() -> None:
     twice = [xfw.Stage("train", "a"), xfw.Stage("train", "b", cells=2)]
-    with pytest.raises(xfw.UserError, match="names must differ"):
+    with pytest.raises(xfw.UserError, match="'train' is named twice"):
         train_block(made(stages=lambda: twice))
+
+
+def test_only_training_may_leave_out_how_many_cells_it_has() -> None:
+    with pytest.raises(xfw.UserError, match="stage 'discover' has no number of cells, which only 'train' may"):
+        train_block(made(stages=lambda: [xfw.Stage("discover", "a")]))
 
 
 def test_the_trials_of_a_block_share_their_stages() -> None:

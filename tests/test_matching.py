@@ -10,7 +10,7 @@ import pytest
 import xfw
 from xfw.analysis.matching import Published, Stored, published
 from xfw.analysis.targets import read_targets
-from xfw.plugins.registry import Experiment
+from xfw.experiment import Experiment
 from xfw.store.merge import merge
 from xfw.store.results import open_run
 from xfw.store.rundir import RunDir, create_run

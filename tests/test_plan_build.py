@@ -12,12 +12,12 @@ import torch
 import xfw
 from xfw.config.resolve import condition_configs, resolve
 from xfw.data.sources import Sources
+from xfw.experiment import Experiment
+from xfw.manifest import Condition, Execution, Manifest, Member
 from xfw.plan.build import Plan, Request, build, groups_of, plan
-from xfw.plan.manifest import Condition, Execution, Manifest, Member
 from xfw.plan.source import source_condition, stored_configs
 from xfw.plan.table import as_data, as_text, block_row, duration, size, total_seconds
 from xfw.plan.trials import Only
-from xfw.plugins.registry import Experiment
 from xfw.seeds import trial_key
 from xfw.testing.plugins import make_experiment
 

@@ -12,16 +12,14 @@ import pytest
 import torch
 import xfw
 from xfw.config.resolve import resolve
-from xfw.experiment import Records
+from xfw.experiment import Experiment, Records
+from xfw.manifest import Execution
 from xfw.plan.build import Plan, Request, plan
-from xfw.plan.history import History, history_of
-from xfw.plan.manifest import Execution
+from xfw.plan.history import BlockTiming, History, block_timings, history_of
 from xfw.plan.table import origin_of_times
-from xfw.plugins.registry import Experiment
 from xfw.store import claims
 from xfw.store.claims import End, claim_block, write_end
 from xfw.store.rundir import RunDir, create_run
-from xfw.store.timings import BlockTiming, block_timings
 from xfw.testing.plugins import make_experiment
 
 

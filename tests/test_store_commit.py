@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from xfw.errors import UserError
-from xfw.plan.manifest import Member
+from xfw.manifest import Member
 from xfw.store import atomic, segments
 from xfw.store.commit import Commit, Committer, load_state
 from xfw.testing.runs import commit_rows

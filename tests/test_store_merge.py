@@ -18,7 +18,7 @@ from xfw.cli.main import invoke
 from xfw.cli.run import Options, source_run
 from xfw.errors import UserError
 from xfw.experiment import Array, Records, Stream, Variable
-from xfw.plan.manifest import BlockPlan, Condition, Manifest, Member
+from xfw.manifest import BlockPlan, Condition, Manifest, Member
 from xfw.store import claims
 from xfw.store.commit import Commit, Committer
 from xfw.store.export import trial_table

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from xfw.errors import UserError
 from xfw.experiment import Records
-from xfw.plan.manifest import Member
+from xfw.manifest import Member
 from xfw.store import claims
 from xfw.store.commit import Commit, Committer
 from xfw.store.lineage import trial_sources

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from xfw.errors import UserError
 from xfw.experiment import Array, Records, Stream, Variable
-from xfw.plan.manifest import Source
+from xfw.manifest import Source
 from xfw.store import schema
 from xfw.store.rundir import RunDir, create_run, find_run, list_runs, new_run_id
 from xfw.testing.runs import RECORDS, make_manifest

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import xarray
 from xfw.experiment import Array, Records
-from xfw.plan.manifest import BlockPlan, Member
+from xfw.manifest import BlockPlan, Member
 from xfw.store import claims
 from xfw.store.commit import Commit, Committer
 from xfw.store.dimensions import CHUNK_BYTES, chunk_shape

@@ -7,17 +7,52 @@ import graphlib
 import os
 import re
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
 CORE = REPOSITORY / "framework" / "xfw"
-MODULES = {
-    ".".join(path.relative_to(CORE.parent).with_suffix("").parts).removesuffix(".__init__"): path
-    for path in sorted(CORE.rglob("*.py"))
+
+
+def modules_of(source: Path) -> dict[str, Path]:
+    """Return the files below a source folder by the names they are imported under."""
+    return {
+        ".".join(path.relative_to(source).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in sorted(source.rglob("*.py"))
+    }
+
+
+MODULES = {name: path for name, path in modules_of(CORE.parent).items() if name.split(".")[0] == "xfw"}
+FLOORS = (
+    ("errors", "seeds", "terminal", "stop"),
+    ("manifest",),
+    ("experiment",),
+    ("config", "data"),
+    ("store",),
+    ("engine",),
+    ("plan",),
+    ("analysis",),
+    ("tracking",),
+    ("hookspecs",),
+    ("plugins",),
+    ("heartbeat", "progress"),
+    ("block",),
+    ("executors",),
+    ("process",),
+    ("cli",),
+    ("xfw",),
+    ("testing",),
+)
+"""The rooms of the core from the ground up: a room imports from lower floors only."""
+
+BACK_ARROWS = {
+    "xfw.experiment -> xfw.analysis.output",
+    "xfw.experiment -> xfw.store.results",
 }
+"""Arrows that still point up. The list only shrinks."""
+
 FORBIDDEN = {"utils", "util", "helpers", "helper", "common", "misc"}
 
 
@@ -33,16 +68,21 @@ def functions(path: Path) -> Iterator[tuple[str, int]]:
             yield f"{path.name}:{node.name}", node.end_lineno - node.lineno + 1
 
 
-def imported(module: str) -> set[str]:
-    """Return the modules of the core that a module imports when it is imported itself."""
-    found: set[str] = set()
-    for node in tree(MODULES[module]).body:
+def imported(path: Path, modules: Mapping[str, Path]) -> set[str]:
+    """Return the modules that a file imports, those for type checkers and those inside functions included."""
+    named: set[str] = set()
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            named |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             inner = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= {name if name in MODULES else node.module for name in inner}
-    return found.intersection(MODULES)
+            named |= {name if name in modules else node.module for name in inner}
+    return named.intersection(modules) - {name for name in modules if modules[name] == path}
+
+
+def room(module: str) -> str:
+    """Return the package of the core, or the single file of its ground floor, that a module belongs to."""
+    return ([*module.split("."), module])[1]
 
 
 def test_files_stay_short() -> None:
@@ -67,8 +107,32 @@ def test_packages_only_reexport() -> None:
             assert kinds <= {ast.Expr, ast.Import, ast.ImportFrom, ast.Assign}, path
 
 
-def test_imports_go_in_no_circle() -> None:
-    graph = {name: imported(name) - {name} for name in MODULES}
+def test_imports_of_the_core_run_one_way() -> None:
+    above = {name: floor for floor, rooms in enumerate(FLOORS) for name in rooms}
+    arrows = {(name, other) for name, path in MODULES.items() for other in imported(path, MODULES)}
+    assert {room(name) for name in MODULES} <= set(above), "a new room needs its place in FLOORS"
+    back = {
+        f"{name} -> {other}"
+        for name, other in arrows
+        if room(name) != room(other) and above[room(name)] <= above[room(other)]
+    }
+    assert back - BACK_ARROWS == set()
+    assert BACK_ARROWS - back == set(), "these arrows are gone: take them off the list"
+
+
+def test_the_floors_are_documented() -> None:
+    text = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \d+ \| (.*) \|$", text.split("## Who may import whom")[1], re.MULTILINE)
+    assert [tuple(re.findall(r"`(\w+)`", row)) for row in reversed(rows)] == list(FLOORS)
+
+
+@pytest.mark.parametrize("name", ["xfw", *sorted(path.name for path in (REPOSITORY / "plugins").iterdir())])
+def test_imports_go_in_no_circle(name: str) -> None:
+    modules = MODULES if name == "xfw" else modules_of(REPOSITORY / "plugins" / name / "src")
+    graph = {
+        module: {other for other in imported(path, modules) if f"{module} -> {other}" not in BACK_ARROWS}
+        for module, path in modules.items()
+    }
     list(graphlib.TopologicalSorter(graph).static_order())
 
 

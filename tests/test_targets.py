@@ -14,8 +14,9 @@ from xfw.analysis.matching import published
 from xfw.analysis.targets import KINDS, Suite, Target, Targets, Tolerance, read_targets, targets_text
 from xfw.analysis.verification import read_published
 from xfw.errors import UserError, WrongInput
+from xfw.experiment import Experiment
 from xfw.plugins.discovery import discover
-from xfw.plugins.registry import Experiment, load_experiment
+from xfw.plugins.registry import load_experiment
 from xfw.testing.plugins import make_experiment
 
 

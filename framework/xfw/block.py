@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING
 
 from xfw.errors import UserError, WrongInput
 from xfw.heartbeat import beating
-from xfw.plan.manifest import BlockPlan, Manifest
+from xfw.manifest import BlockPlan, Manifest
 from xfw.progress import Control, Log
 from xfw.stop import Stop, on_signals
 from xfw.store import atomic, claims
 from xfw.store.rundir import RunDir, find_run
 
 if TYPE_CHECKING:
-    from xfw.plugins.registry import Experiment
+    from xfw.experiment import Experiment
     from xfw.store.sources import TrialSource
 
 __all__ = ["DONE", "FAILED", "INTERRUPTED", "REFUSED", "Control", "check_versions", "main", "set_threads"]

@@ -1,14 +1,17 @@
-"""The values that a paper plugin's hooks return. Imports neither torch, h5py nor matplotlib."""
+"""A loaded experiment, and the values that its hooks return. Imports neither torch, h5py nor matplotlib."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from xfw.errors import UserError
+
 if TYPE_CHECKING:
     import numpy as np
+    import pluggy
     import torch
 
     from xfw.analysis.output import Output
@@ -16,12 +19,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SGD",
+    "TRAIN",
     "Adam",
     "AdamW",
     "Analyzer",
     "Array",
     "Dataset",
     "Epoch",
+    "Experiment",
     "Metric",
     "Optimizer",
     "Preset",
@@ -29,6 +34,7 @@ __all__ = [
     "Stage",
     "Stream",
     "Variable",
+    "stages_of",
 ]
 
 
@@ -91,6 +97,9 @@ class Stage:
     help: str
     cells: int | None = None
     given: bool = False
+
+
+TRAIN = Stage("train", "train the network")
 
 
 @attrs.frozen
@@ -207,6 +216,34 @@ class Analyzer:
     available: Callable[[Results], str] = lambda _results: ""
 
 
-def names(items: Sequence[Any]) -> list[str]:
-    """Return the ``name`` of each item, in order."""
-    return [item.name for item in items]
+@attrs.frozen(eq=False)
+class Experiment:
+    """A loaded experiment: its hooks together with those of the extensions, and its configuration class."""
+
+    name: str
+    version: str
+    module: Any
+    hooks: pluggy.HookRelay
+    config_class: type
+
+    def presets(self) -> Mapping[str, Preset]:
+        """Return the named configurations; none where the plugin declares none."""
+        return self.hooks.presets() or {}
+
+
+def stages_of(hooks: Any, config: Any) -> tuple[Stage, ...]:
+    """Return the stages of an experiment, in order; ``train`` alone where it names none."""
+    stages = tuple(hooks.stages(config=config) or (TRAIN,))
+    names = [stage.name for stage in stages]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise UserError(
+            f"stages: {', '.join(names)}: '{repeated[0]}' is named twice", hint="give each stage a name of its own"
+        )
+    uncounted = [stage.name for stage in stages if stage.cells is None and stage.name != TRAIN.name]
+    if uncounted:
+        raise UserError(
+            f"stages: stage '{uncounted[0]}' has no number of cells, which only '{TRAIN.name}' may leave out",
+            hint=f"say how often run_cell is called: xfw.Stage({uncounted[0]!r}, ..., cells=N)",
+        )
+    return stages

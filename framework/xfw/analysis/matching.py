@@ -22,7 +22,7 @@ from xfw.store.results import Results, open_run
 from xfw.store.rundir import RunDir
 
 if TYPE_CHECKING:
-    from xfw.plugins.registry import Experiment
+    from xfw.experiment import Experiment
 
 __all__ = ["Published", "Sample", "Stored", "published"]
 

@@ -24,7 +24,7 @@ from xfw.analysis.verdicts import (
 from xfw.errors import WrongInput, did_you_mean
 
 if TYPE_CHECKING:
-    from xfw.plugins.registry import Experiment
+    from xfw.experiment import Experiment
     from xfw.store.rundir import RunDir
 
 __all__ = ["Report", "as_data", "as_tables", "read_published", "verify"]

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from xfw.analysis.output import Output
-    from xfw.experiment import Analyzer
-    from xfw.plugins.registry import Experiment
+    from xfw.experiment import Analyzer, Experiment
     from xfw.store.results import Results
     from xfw.tracking.session import Chosen
 

@@ -14,9 +14,10 @@ from xfw.cli.subject import find_subject, shipped_runs
 from xfw.config.resolve import Resolved, resolve
 from xfw.config.schema import Key, schema_of
 from xfw.config.structure import flatten, unstructure
-from xfw.config.values import describe_type, show
+from xfw.config.values import describe_type
+from xfw.experiment import Experiment
+from xfw.manifest import show
 from xfw.plugins.discovery import discover, find
-from xfw.plugins.registry import Experiment
 
 __all__ = ["config"]
 

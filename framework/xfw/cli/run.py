@@ -18,7 +18,7 @@ from xfw.cli.tracking import chosen_trackers, track_option, tracked
 from xfw.config.resolve import Resolved, SourceConfig, resolve
 from xfw.config.schema import schema_of
 from xfw.errors import UserError, nearest
-from xfw.plan.manifest import Execution, Manifest
+from xfw.manifest import Execution, Manifest
 from xfw.plan.trials import Only, read_only
 
 if TYPE_CHECKING:
@@ -178,8 +178,7 @@ def planned(options: Options, subject: Subject, resolved: Resolved, only: Only, 
 
 def history(options: Options, subject: Subject) -> History:
     """Return what blocks of earlier runs took, where the plan is printed."""
-    from xfw.plan.history import History, history_of
-    from xfw.store.timings import block_timings
+    from xfw.plan.history import History, block_timings, history_of
 
     if not options.dry_run:
         return History()
@@ -197,7 +196,8 @@ def announce(made: Plan) -> None:
 
 def chosen_stages(options: Options, subject: Subject, resolved: Resolved, source: RunDir | None) -> tuple[str, ...]:
     """Return the stages that the run goes through."""
-    from xfw.plan.stages import stages_of, stages_to_run
+    from xfw.experiment import stages_of
+    from xfw.plan.build import stages_to_run
 
     known = stages_of(subject.experiment.hooks, resolved.configs[0])
     return stages_to_run(known, options.stage, () if source is None else source.manifest.stages)

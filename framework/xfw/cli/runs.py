@@ -11,9 +11,9 @@ import click
 
 from xfw.cli.options import json_option, results_dir_option
 from xfw.cli.printing import print_json, print_table
-from xfw.config.values import show as show_value
 from xfw.errors import UserError
-from xfw.plan.manifest import Manifest
+from xfw.manifest import Manifest
+from xfw.manifest import show as show_value
 from xfw.store.claims import BlockState
 from xfw.store.rundir import RunDir, find_run, list_runs
 

@@ -11,8 +11,9 @@ import click
 
 from xfw.config.named import FILE, NamedRun, load_named_runs, read_file
 from xfw.errors import UserError
+from xfw.experiment import Experiment
 from xfw.plugins.discovery import PluginInfo, allowed, discover, normal, unknown
-from xfw.plugins.registry import Experiment, load_experiment
+from xfw.plugins.registry import load_experiment
 
 __all__ = ["Subject", "find_subject", "shipped_runs"]
 

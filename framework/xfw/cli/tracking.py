@@ -16,7 +16,7 @@ from xfw.config.values import split_points
 from xfw.errors import Problem, UserError, WrongInput, nearest
 
 if TYPE_CHECKING:
-    from xfw.plugins.registry import Experiment
+    from xfw.experiment import Experiment
     from xfw.store.rundir import RunDir
     from xfw.tracking.protocol import Tracker
     from xfw.tracking.session import Chosen

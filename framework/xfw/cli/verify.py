@@ -13,7 +13,7 @@ from xfw.errors import UserError
 
 if TYPE_CHECKING:
     from xfw.analysis.verification import Report
-    from xfw.plugins.registry import Experiment
+    from xfw.experiment import Experiment
     from xfw.store.rundir import RunDir
 
 __all__ = ["verify"]

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from xfw.config.schema import Key, Schema, convert, unknown_key
-from xfw.config.values import is_list, is_numeric, read, show, split_points
+from xfw.config.values import is_list, is_numeric, read, split_points
 from xfw.errors import Problem
+from xfw.manifest import show
 
 __all__ = ["Assignment", "points_of", "read_overrides", "split_assignment", "typed_points"]
 

@@ -16,10 +16,10 @@ from xfw.config.schema import Key, Schema, nested, schema_of, unknown_key
 from xfw.config.structure import flatten, structure, unstructure
 from xfw.config.values import is_list
 from xfw.errors import Problem, UserError, WrongInput, did_you_mean
-from xfw.plan.manifest import Condition, Manifest
+from xfw.manifest import Condition, Manifest
 
 if TYPE_CHECKING:
-    from xfw.plugins.registry import Experiment
+    from xfw.experiment import Experiment
 
 __all__ = ["Resolved", "SourceConfig", "condition_configs", "resolve"]
 

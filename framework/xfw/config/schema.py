@@ -8,8 +8,9 @@ from typing import Any
 import attrs
 
 from xfw.config.keys import REQUIRED, KeyInfo, info_of
-from xfw.config.values import accept, describe, is_optional, show, supported
+from xfw.config.values import accept, describe, is_optional, supported
 from xfw.errors import Problem, did_you_mean
+from xfw.manifest import show
 
 __all__ = ["Key", "Schema", "aliases_of", "convert", "fields_of", "nested", "schema_of", "unknown_key"]
 

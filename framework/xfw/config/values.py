@@ -9,8 +9,9 @@ import typing
 from typing import Any
 
 from xfw.config.keys import KeyInfo
+from xfw.manifest import show
 
-__all__ = ["accept", "describe", "is_list", "is_numeric", "is_optional", "is_text", "read", "show", "split_points"]
+__all__ = ["accept", "describe", "is_list", "is_numeric", "is_optional", "is_text", "read", "split_points"]
 
 NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 PLURALS = {int: "whole numbers", float: "numbers", bool: "truth values", str: "texts"}
@@ -87,17 +88,6 @@ def describe_type(kind: Any) -> str:
         fixed = typing.get_origin(inner) is tuple and arguments[-1] is not Ellipsis
         words = f"a list of {len(arguments)} {item}" if fixed else f"a list of {item} in brackets"
     return f"{words}, or none" if is_optional(kind) and inner is not str else words
-
-
-def show(value: Any) -> str:
-    """Return a value as one would write it on the command line."""
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, list | tuple):
-        return "[" + ",".join(show(item) for item in value) + "]"
-    return str(value)
 
 
 def accept(kind: Any, value: Any) -> Any:

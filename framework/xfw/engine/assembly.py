@@ -29,8 +29,8 @@ from xfw.experiment import Dataset, Epoch, Records
 from xfw.seeds import generator
 
 if TYPE_CHECKING:
-    from xfw.plan.manifest import BlockPlan, Execution, Manifest, Member
-    from xfw.plugins.registry import Experiment
+    from xfw.experiment import Experiment
+    from xfw.manifest import BlockPlan, Execution, Manifest, Member
 
 __all__ = ["Parts", "assemble", "make_trainer", "set_numerics"]
 

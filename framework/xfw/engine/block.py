@@ -19,7 +19,7 @@ from xfw.engine.recorder import Recorder, Value
 from xfw.engine.trainer import Trainer
 from xfw.errors import UserError, did_you_mean
 from xfw.experiment import Dataset
-from xfw.plan.manifest import Member
+from xfw.manifest import Member
 from xfw.seeds import generator
 from xfw.store.sources import TrialSource
 

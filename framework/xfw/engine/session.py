@@ -17,13 +17,12 @@ from xfw.engine.batches import steps_of
 from xfw.engine.block import Block
 from xfw.engine.recorder import Recorder
 from xfw.errors import UserError
-from xfw.experiment import Stage
-from xfw.plan.stages import stages_of
+from xfw.experiment import Stage, stages_of
 from xfw.store.commit import Commit
 
 if TYPE_CHECKING:
-    from xfw.plan.manifest import BlockPlan, Manifest
-    from xfw.plugins.registry import Experiment
+    from xfw.experiment import Experiment
+    from xfw.manifest import BlockPlan, Manifest
     from xfw.store.commit import Committer, Restored
     from xfw.store.results import TrialSource
 

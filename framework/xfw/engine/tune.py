@@ -13,8 +13,8 @@ from xfw.engine.assembly import assemble, make_trainer
 from xfw.engine.trainer import Trainer
 
 if TYPE_CHECKING:
-    from xfw.plan.manifest import BlockPlan, Manifest
-    from xfw.plugins.registry import Experiment
+    from xfw.experiment import Experiment
+    from xfw.manifest import BlockPlan, Manifest
 
 __all__ = ["tune"]
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from xfw.plan.manifest import BlockPlan, Manifest
+from xfw.manifest import BlockPlan, Manifest
 from xfw.progress import Progress
 
 __all__ = ["Display", "duration"]

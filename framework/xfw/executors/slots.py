@@ -10,7 +10,7 @@ from pathlib import Path
 import attrs
 
 from xfw.executors.protocol import Job, Resources
-from xfw.plan.manifest import BlockPlan
+from xfw.manifest import BlockPlan
 from xfw.progress import LOG
 from xfw.store.rundir import RunDir
 

@@ -14,16 +14,16 @@ from xfw.config.identity import canonical, config_hash
 from xfw.config.resolve import Resolved, condition_configs
 from xfw.config.schema import schema_of
 from xfw.config.structure import flatten, unstructure
+from xfw.errors import UserError, did_you_mean
+from xfw.experiment import TRAIN, Experiment, Stage
+from xfw.manifest import BlockPlan, Condition, Execution, Manifest, Member, Source
 from xfw.plan.blocks import Part, cpu_parts, device_parts
 from xfw.plan.device import total_memory
 from xfw.plan.history import History
-from xfw.plan.manifest import BlockPlan, Condition, Execution, Manifest, Member, Source
 from xfw.plan.shape import OnceOnly, Shape, estimated, measure
-from xfw.plan.stages import TRAIN
 from xfw.plan.trials import Only, kept_conditions, kept_trials, members_of
-from xfw.plugins.registry import Experiment
 
-__all__ = ["Plan", "Request", "build", "groups_of", "plan"]
+__all__ = ["Plan", "Request", "build", "groups_of", "plan", "stages_to_run"]
 
 
 @attrs.frozen
@@ -183,3 +183,19 @@ def versions_of(experiment: Experiment) -> Mapping[str, str]:
     """Return the versions that a run is planned with: the plugin's under its own name."""
     packages = {name: version(name) for name in ("xfw", "torch", "numpy")}
     return {experiment.name: experiment.version, **packages, "python": platform.python_version()}
+
+
+def stages_to_run(known: Sequence[Stage], upto: str | None, stored: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the stages to run.
+
+    Without ``upto`` all of them. Else that one, and those before it that neither the run to start from has
+    stored nor the configuration gives.
+    """
+    names = [stage.name for stage in known]
+    if upto is None:
+        return tuple(names)
+    if upto not in names:
+        hint = f"{did_you_mean(upto, names)}   stages: {', '.join(names)}".strip()
+        raise UserError(f"--stage: unknown stage '{upto}'", hint=hint, exit_code=2)
+    before = known[: names.index(upto)]
+    return (*(stage.name for stage in before if not stage.given and stage.name not in stored), upto)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from xfw.config.resolve import condition_configs
 from xfw.errors import UserError
-from xfw.plan.manifest import Manifest, Source
+from xfw.experiment import Experiment
+from xfw.manifest import Manifest, Source
 from xfw.plan.source import source_condition
-from xfw.plugins.registry import Experiment
 
 if TYPE_CHECKING:
     from xfw.store.rundir import RunDir

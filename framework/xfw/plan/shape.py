@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import attrs
 
 from xfw.data.sources import Sources
-from xfw.experiment import Epoch
-from xfw.plan.manifest import Execution
-from xfw.plugins.registry import Experiment
+from xfw.experiment import Epoch, Experiment
+from xfw.manifest import Execution
 
 if TYPE_CHECKING:
     from xfw.data.images import ImageData
-    from xfw.engine.estimate import Estimate, Work
+    from xfw.plan.estimate import Estimate, Work
 
 __all__ = ["OnceOnly", "Shape", "estimated", "measure"]
 
@@ -64,8 +63,8 @@ def measure(experiment: Experiment, config: Any, execution: Execution, sources: 
     import torch
 
     from xfw.engine.batches import check_epochs
-    from xfw.engine.estimate import work_of
     from xfw.engine.strategy import choose
+    from xfw.plan.estimate import work_of
 
     datasets = experiment.hooks.load_data(config=config, sources=sources)
     epochs = tuple(experiment.hooks.epochs(config=config))
@@ -83,7 +82,7 @@ def measure(experiment: Experiment, config: Any, execution: Execution, sources: 
 
 def estimated(shape: Shape, width: int, execution: Execution) -> Estimate:
     """Return the steps, memory and time of a block of ``width`` trials."""
-    from xfw.engine.estimate import estimate
+    from xfw.plan.estimate import estimate
 
     size = ITEM_SIZES[execution.dtype]
     return estimate(shape.work, shape.epochs, shape.lengths, width, execution.device, size)

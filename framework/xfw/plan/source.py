@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from xfw.config.schema import nested
 from xfw.config.structure import flatten, unstructure
-from xfw.config.values import show
 from xfw.errors import UserError
-from xfw.plan.manifest import Manifest
+from xfw.manifest import Manifest, show
 
 if TYPE_CHECKING:
-    from xfw.plugins.registry import Experiment
+    from xfw.experiment import Experiment
 
 __all__ = ["source_condition", "stored_configs"]
 

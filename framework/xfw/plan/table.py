@@ -6,9 +6,8 @@ from typing import Any
 
 import attrs
 
+from xfw.manifest import BlockPlan, combined, spans
 from xfw.plan.build import Plan
-from xfw.plan.manifest import BlockPlan
-from xfw.plan.naming import combined, spans
 from xfw.terminal import Grid, render
 
 __all__ = ["as_data", "as_text", "counted", "duration", "origin_of_times", "size", "total_seconds"]

@@ -14,9 +14,9 @@ from xfw.config.keys import KeyInfo
 from xfw.config.overrides import collect
 from xfw.config.schema import Key, Schema
 from xfw.config.structure import flatten, unstructure
-from xfw.config.values import show, split_points
+from xfw.config.values import split_points
 from xfw.errors import Problem, UserError, WrongInput, did_you_mean
-from xfw.plan.manifest import Member
+from xfw.manifest import Member, show
 
 __all__ = ["Only", "kept_conditions", "kept_trials", "members_of", "read_only"]
 

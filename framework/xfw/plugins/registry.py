@@ -6,7 +6,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.metadata import EntryPoint
 from typing import Any
 
@@ -15,27 +15,12 @@ import pluggy
 
 from xfw import hookspecs
 from xfw.errors import UserError
-from xfw.experiment import Preset
+from xfw.experiment import Experiment
 from xfw.plugins.contract import check_hooks, hooks_of, incompatibility
 from xfw.plugins.discovery import PluginInfo, allowed, discover, find
 from xfw.plugins.observe import isolated, trace_calls
 
-__all__ = ["Experiment", "Loaded", "PluginInfo", "discover", "load_experiment", "probe"]
-
-
-@attrs.frozen(eq=False)
-class Experiment:
-    """A loaded experiment: its hooks together with those of the extensions, and its configuration class."""
-
-    name: str
-    version: str
-    module: Any
-    hooks: pluggy.HookRelay
-    config_class: type
-
-    def presets(self) -> Mapping[str, Preset]:
-        """Return the named configurations; none where the plugin declares none."""
-        return self.hooks.presets() or {}
+__all__ = ["Loaded", "PluginInfo", "discover", "load_experiment", "probe"]
 
 
 @attrs.frozen(eq=False)

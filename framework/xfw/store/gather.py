@@ -9,7 +9,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from xfw.plan.manifest import BlockPlan
+from xfw.manifest import BlockPlan
 from xfw.store import claims, segments
 from xfw.store.columns import Placed
 from xfw.store.rundir import RunDir

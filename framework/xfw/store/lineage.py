@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from xfw.errors import UserError
-from xfw.plan.manifest import Member
+from xfw.manifest import Member
 from xfw.store.results import Results, open_run
 from xfw.store.rundir import RunDir
 from xfw.store.sources import TrialSource, nest, unpack

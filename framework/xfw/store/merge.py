@@ -19,7 +19,7 @@ from xfw.config.schema import nested
 from xfw.config.structure import flatten
 from xfw.errors import Problem, UserError, WrongInput
 from xfw.experiment import Records, Stream
-from xfw.plan.manifest import BlockPlan, Condition, Execution, Manifest, Member, Source
+from xfw.manifest import BlockPlan, Condition, Execution, Manifest, Member, Source
 from xfw.store import atomic, hdf5
 from xfw.store.columns import TrialColumns
 from xfw.store.joined import Joined, Part

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xfw.errors import UserError, did_you_mean
-from xfw.plan.naming import telling_axes
+from xfw.manifest import telling_axes
 from xfw.store import hdf5
 from xfw.store.artifacts import Artifact, read_array, read_list
 from xfw.store.gather import padding

@@ -17,7 +17,7 @@ import tomli_w
 
 from xfw.errors import UserError, did_you_mean
 from xfw.experiment import Records
-from xfw.plan.manifest import FORMAT, Manifest, Member
+from xfw.manifest import FORMAT, Manifest, Member
 from xfw.store import atomic, schema
 from xfw.store.claims import DONE, BlockState, block_state
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from xfw.errors import UserError
 from xfw.experiment import Records, Stream, Variable
-from xfw.plan.manifest import Manifest
+from xfw.manifest import Manifest
 from xfw.store import atomic, claims, hdf5, schema
 from xfw.store.arrays import axis_names, describe, element_type, labels, write_arrays
 from xfw.store.columns import Content, Placed, TrialColumns

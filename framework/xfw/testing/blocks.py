@@ -10,15 +10,15 @@ import attrs
 from xfw.config.identity import config_hash
 from xfw.config.resolve import resolve
 from xfw.config.structure import unstructure
-from xfw.plan.manifest import BlockPlan, Execution, Manifest, Member
-from xfw.plan.stages import stages_of
+from xfw.experiment import stages_of
+from xfw.manifest import BlockPlan, Execution, Manifest, Member
 from xfw.plan.trials import members_of
 
 if TYPE_CHECKING:
     import numpy as np
 
     from xfw.engine.session import Session
-    from xfw.plugins.registry import Experiment
+    from xfw.experiment import Experiment
     from xfw.store.commit import Commit
 
 __all__ = ["Trained", "block_session", "train_block"]

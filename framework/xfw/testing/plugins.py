@@ -10,9 +10,9 @@ from typing import Any
 import pluggy
 
 from xfw import hookspecs
+from xfw.experiment import Experiment
 from xfw.hookspecs import hookimpl
 from xfw.plugins.discovery import EXPERIMENTS
-from xfw.plugins.registry import Experiment
 
 __all__ = ["make_experiment", "write_distribution"]
 

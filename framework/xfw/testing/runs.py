@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from xfw.experiment import Array, Records, Stream, Variable
-from xfw.plan.manifest import BlockPlan, Condition, Execution, Manifest, Member
+from xfw.manifest import BlockPlan, Condition, Execution, Manifest, Member
 from xfw.store import claims
 from xfw.store.commit import Commit, Committer
 from xfw.store.rundir import RunDir, create_run, new_run_id

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 import xfw
-from xfw.plugins.registry import Experiment
+from xfw.experiment import Experiment
 from xfw.testing.blocks import Trained, train_block
 from xfw.testing.plugins import make_experiment
 

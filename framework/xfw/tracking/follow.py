@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from xfw.errors import UserError
 from xfw.experiment import Stream
-from xfw.plan.manifest import BlockPlan
+from xfw.manifest import BlockPlan
 from xfw.store import atomic, schema, segments
 from xfw.store.rundir import RunDir
 from xfw.store.state import FILE as STATE

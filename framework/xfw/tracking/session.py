@@ -20,7 +20,7 @@ from xfw.config.schema import nested
 from xfw.config.structure import flatten
 from xfw.errors import UserError
 from xfw.experiment import Metric
-from xfw.plan.manifest import BlockPlan, Manifest, Member
+from xfw.manifest import BlockPlan, Manifest, Member
 from xfw.store.results import Results, open_run
 from xfw.store.rundir import RunDir
 from xfw.tracking.follow import BlockPosition, pieces, read_positions, write_positions

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from xfw.cli.main import invoke
-from xfw.plugins.registry import Experiment, load_experiment
+from xfw.experiment import Experiment
+from xfw.plugins.registry import load_experiment
 from xfw.store.results import Results, open_run
 from xfw.store.rundir import find_run
 from xfw.testing.blocks import Trained, train_block

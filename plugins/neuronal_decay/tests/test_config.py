@@ -11,8 +11,8 @@ import pytest
 from xfw.cli.main import invoke
 from xfw.config.resolve import resolve
 from xfw.config.structure import structure, unstructure
+from xfw.experiment import Experiment
 from xfw.plan.build import groups_of
-from xfw.plugins.registry import Experiment
 from xfw.store.results import Results
 from xfw.testing.blocks import Trained
 from xfw_neuronal_decay.config import PRESETS, Config, problems

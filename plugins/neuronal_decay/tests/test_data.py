@@ -15,7 +15,7 @@ import torch
 import xfw
 from xfw.data.sources import Sources
 from xfw.engine.rng import Rng, key_words
-from xfw.plugins.registry import Experiment
+from xfw.experiment import Experiment
 from xfw.testing.blocks import block_session
 from xfw_neuronal_decay import data
 from xfw_neuronal_decay.config import Config

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional
-from xfw.plugins.registry import Experiment
+from xfw.experiment import Experiment
 from xfw.testing.blocks import block_session
 from xfw_neuronal_decay.config import Config
 from xfw_neuronal_decay.data import Phase

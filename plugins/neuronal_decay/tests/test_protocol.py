@@ -14,8 +14,8 @@ import pytest
 import torch
 from xfw.engine.rng import Rng, key_words
 from xfw.engine.session import Interrupted, Session
+from xfw.experiment import Experiment
 from xfw.plan.trials import members_of
-from xfw.plugins.registry import Experiment
 from xfw.store import segments
 from xfw.store.commit import Committer, load_state
 from xfw.testing.blocks import Trained, block_session

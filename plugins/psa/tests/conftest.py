@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from xfw.cli.main import invoke
 from xfw.config.named import NamedRun
 from xfw.config.resolve import resolve
-from xfw.plan.manifest import BlockPlan, Condition, Member
+from xfw.manifest import BlockPlan, Condition, Member
 from xfw.plugins.registry import load_experiment
 from xfw.store import claims
 from xfw.store.commit import Commit, Committer

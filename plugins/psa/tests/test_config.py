@@ -11,7 +11,8 @@ import xfw
 from xfw.config.structure import structure, unstructure
 from xfw_psa import config as configuration
 from xfw_psa import model
-from xfw_psa.config import MODES, PRESETS, Config, DropoutRates, problems, source_index
+from xfw_psa.config import MODES, PRESETS, Config, DropoutRates, source_index
+from xfw_psa.problems import problems
 
 NOT_SHARED = {"data", "arch", "hidden_layers", "family", "batch_size", "meta_loops"}
 NOT_SHARED |= {"init_from", "init_sha256", "share_order"}

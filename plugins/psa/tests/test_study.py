@@ -13,9 +13,9 @@ import xfw_psa
 from xfw.cli.main import invoke
 from xfw.config.named import NamedRun, read_file
 from xfw.config.resolve import Resolved, resolve
+from xfw.manifest import Execution
 from xfw.plan import build
 from xfw.plan.build import Plan, Request
-from xfw.plan.manifest import Execution
 from xfw.plan.trials import Only
 from xfw.plugins.registry import load_experiment
 from xfw_psa.analysis.configurations import asymmetric, published

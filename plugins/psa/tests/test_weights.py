@@ -10,7 +10,8 @@ import pytest
 import torch
 import xfw
 from xfw_psa import model, weights
-from xfw_psa.config import Config, problems
+from xfw_psa.config import Config
+from xfw_psa.problems import problems
 
 CONFIG = Config(arch="[1*4]")
 

@@ -77,9 +77,13 @@ def load_data(config: Config) -> Mapping[str, xfw.Dataset]:
 
 @xfw.hookimpl
 def build_model(config: Config) -> torch.nn.Module:
-    from xfw_netfragments.model import build
+    from xfw_netfragments.autoencoder import Autoencoder
+    from xfw_netfragments.feedback import WithFeedback
+    from xfw_netfragments.model import Fragments
 
-    return build(config)
+    if config.model == "autoencoder":
+        return Autoencoder()
+    return WithFeedback(config) if config.s3.enabled else Fragments(config)
 
 
 @xfw.hookimpl

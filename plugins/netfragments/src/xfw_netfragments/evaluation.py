@@ -18,11 +18,11 @@ from xfw_netfragments import baseline, schedules
 from xfw_netfragments.config import Config
 from xfw_netfragments.imagery import Scene, counter, flipped_features, scene
 from xfw_netfragments.layer import FEATURES, Dynamics
-from xfw_netfragments.lines import Keyed
+from xfw_netfragments.lines import Keyed, keyed
 from xfw_netfragments.measures import Corrupted, measure
 from xfw_netfragments.outputs import Keep, Output, present
 from xfw_netfragments.points import Corruption, Slot, corruptions, settings, slots
-from xfw_netfragments.training import keep_weights, keyed
+from xfw_netfragments.training import keep_weights
 
 if TYPE_CHECKING:
     from xfw.engine.block import Block

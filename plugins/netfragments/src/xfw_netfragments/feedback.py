@@ -16,6 +16,7 @@ from torch.nn import functional
 from xfw_netfragments import lateral
 from xfw_netfragments.config import Config
 from xfw_netfragments.full import Feedback
+from xfw_netfragments.lines import validation_features
 from xfw_netfragments.model import Fragments
 
 if TYPE_CHECKING:
@@ -148,8 +149,6 @@ def adapt(block: Block) -> None:
 
 def validation_loss(block: Block, lane: int) -> torch.Tensor:
     """Return the loss on the validation images of the epoch."""
-    from xfw_netfragments.training import validation_features
-
     model, config = block.module(lane), block.configs[lane]
     assert isinstance(model, WithFeedback)
     shown = validation_features(block, lane, block.epoch + 1)

@@ -8,16 +8,33 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
+import attrs
 import numpy as np
 from numpy.typing import NDArray
 
 from xfw_netfragments.config import Config
+from xfw_netfragments.layer import FEATURES
 from xfw_netfragments.rasters import MARGIN, Line, curve, training_lines
 
-__all__ = ["Keyed", "curves", "drawn_lines", "flips", "training_order", "validation_order"]
+if TYPE_CHECKING:
+    from xfw.engine.block import Block
+
+__all__ = [
+    "Keyed",
+    "Shown",
+    "curves",
+    "drawn_lines",
+    "flips",
+    "keyed",
+    "training_order",
+    "validation_features",
+    "validation_order",
+]
 
 Indices = NDArray[np.int64]
+Floats = NDArray[np.float32]
 Keyed = Callable[[str, int], np.random.Generator]
 """Returns the keyed generator of (purpose, counter) of one trial."""
 
@@ -116,3 +133,32 @@ def _published_flips(seed: int, count: int, entries: int) -> Indices:
     drawn = np.stack([torch.randperm(entries, generator=generator).numpy() for _ in range(count)])
     drawn.setflags(write=False)
     return drawn
+
+
+def keyed(block: Block, lane: int) -> Keyed:
+    """Return the keyed host draws of one trial."""
+    return lambda purpose, counter: block.generator(lane, purpose, counter)
+
+
+@attrs.frozen(eq=False)
+class Shown:
+    """The validation images of an epoch: features (N, F, H, W), and the draws of Bernoulli cells (N, T, F, P)."""
+
+    lines: NDArray[np.int64]
+    features: Floats
+    uniform: Floats | None
+
+
+def validation_features(block: Block, lane: int, epoch: int) -> Shown:
+    """Return what a validation pass shows to one trial."""
+    config: Config = block.configs[lane]
+    draws: Callable[..., Any] = keyed(block, lane)
+    order = validation_order(config, block.members[lane].trial, draws, epoch)
+    found = block.data["lines"].tensors[0].cpu().numpy()[order]
+    if config.s1.activation == "bernoulli":
+        found = (draws("validation-s1", epoch).random(found.shape, np.float32) < found).astype(np.float32)
+    uniform = None
+    if config.dynamics.theta is None:
+        shape = (len(found), config.s2.timesteps, FEATURES, found[0, 0].size)
+        uniform = draws("validation-cells", epoch).random(shape, np.float32)
+    return Shown(order, found, uniform)

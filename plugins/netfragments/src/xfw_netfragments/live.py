@@ -15,11 +15,10 @@ from xfw.analysis import figures
 
 from xfw_netfragments.config import Config
 from xfw_netfragments.layer import FEATURES, median_rank
-from xfw_netfragments.lines import drawn_lines
+from xfw_netfragments.lines import drawn_lines, validation_features
 from xfw_netfragments.outputs import Output, present
 from xfw_netfragments.rasters import draw_all
 from xfw_netfragments.s1 import DIVISOR, KERNELS
-from xfw_netfragments.training import validation_features
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

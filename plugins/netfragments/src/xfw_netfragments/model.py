@@ -15,7 +15,7 @@ from xfw_netfragments import sparse
 from xfw_netfragments.config import Config
 from xfw_netfragments.layer import initial_weights
 
-__all__ = ["Fragments", "build", "host_kernel", "on_host"]
+__all__ = ["Fragments", "host_kernel", "on_host"]
 
 
 class Fragments(nn.Module):
@@ -32,19 +32,6 @@ class Fragments(nn.Module):
     def host(self) -> bool:
         """Whether a step costs what its active cells cost: on a CPU, for the rule of the paper."""
         return on_host(self.weight, self.config) and not self.config.s3.enabled
-
-
-def build(config: Config) -> nn.Module:
-    """Return one trial's network."""
-    if config.model == "autoencoder":
-        from xfw_netfragments.autoencoder import Autoencoder
-
-        return Autoencoder()
-    if config.s3.enabled:
-        from xfw_netfragments.feedback import WithFeedback
-
-        return WithFeedback(config)
-    return Fragments(config)
 
 
 def on_host(weight: torch.Tensor, config: Config) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from xfw_netfragments import autoencoder, connections, full, lateral, sparse, supports
 from xfw_netfragments.config import Config
-from xfw_netfragments.layer import FEATURES
-from xfw_netfragments.lines import Keyed, drawn_lines, validation_order
+from xfw_netfragments.lines import Shown, drawn_lines, validation_features
 from xfw_netfragments.model import host_kernel, on_host, require_float32
 from xfw_netfragments.outputs import images_at_once, over_trials
 from xfw_netfragments.quantities import GROUPS, WEIGHTS
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from xfw.engine.block import Block
     from xfw.store.results import TrialSource
 
-__all__ = ["finish", "finish_epoch", "keep_weights", "keyed", "line_set", "start"]
+__all__ = ["finish", "finish_epoch", "keep_weights", "line_set", "start"]
 
 Floats = NDArray[np.float32]
 Metrics = Mapping[str, torch.Tensor]
@@ -38,11 +37,6 @@ def line_set(config: Config) -> dict[str, xfw.Dataset]:
     images = draw_all(drawn_lines(config.data.lines, config.data.size), config.data.size)
     extracted = features(images, config.s1.filters, config.s1.activation)
     return {"lines": xfw.Dataset((torch.from_numpy(extracted), torch.arange(len(images))))}
-
-
-def keyed(block: Block, lane: int) -> Keyed:
-    """Return the keyed host draws of one trial."""
-    return lambda purpose, counter: block.generator(lane, purpose, counter)
 
 
 # --- start ---------------------------------------------------------------------------------------------------
@@ -207,30 +201,6 @@ def validate(block: Block, epoch: int) -> list[Sums]:
     found = over_trials(partial(_validate_densely, config), at_once, weights, features, uniform).cpu().numpy()
     active = len(supports.SUMS)
     return [{"active": own[:active], "inactive": own[active:]} for own in found]
-
-
-@attrs.frozen(eq=False)
-class Shown:
-    """The validation images of an epoch: features (N, F, H, W), and the draws of Bernoulli cells (N, T, F, P)."""
-
-    lines: NDArray[np.int64]
-    features: Floats
-    uniform: Floats | None
-
-
-def validation_features(block: Block, lane: int, epoch: int) -> Shown:
-    """Return what a validation pass shows to one trial."""
-    config: Config = block.configs[lane]
-    draws: Callable[..., Any] = keyed(block, lane)
-    order = validation_order(config, block.members[lane].trial, draws, epoch)
-    found = block.data["lines"].tensors[0].cpu().numpy()[order]
-    if config.s1.activation == "bernoulli":
-        found = (draws("validation-s1", epoch).random(found.shape, np.float32) < found).astype(np.float32)
-    uniform = None
-    if config.dynamics.theta is None:
-        shape = (len(found), config.s2.timesteps, FEATURES, found[0, 0].size)
-        uniform = draws("validation-cells", epoch).random(shape, np.float32)
-    return Shown(order, found, uniform)
 
 
 def _validate_on_host(config: Config, weight: Floats, shown: Shown) -> Sums:

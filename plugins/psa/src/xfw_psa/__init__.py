@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import xfw
 
-from xfw_psa.config import PRESETS, Config, problems, source_index
+from xfw_psa.config import PRESETS, Config, source_index
+from xfw_psa.problems import problems
 
 if TYPE_CHECKING:
     from pathlib import Path

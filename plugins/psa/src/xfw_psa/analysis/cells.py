@@ -241,7 +241,7 @@ def _matches(values: Mapping[str, Any], wanted: Mapping[str, str]) -> bool:
 
 
 def _same(value: Any, text: str) -> bool:
-    from xfw.config.values import show
+    from xfw.manifest import show
 
     if isinstance(value, float | int) and not isinstance(value, bool):
         try:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from torch import nn
-from xfw.engine.estimate import estimate, work_of
 from xfw.experiment import Epoch
+from xfw.plan.estimate import estimate, work_of
 
 
 class Residual(nn.Module):

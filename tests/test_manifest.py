@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from xfw.plan.naming import combined, spans, telling_axes
+from xfw.manifest import combined, spans, telling_axes
 
 TYPED = {"number": "command line", "lr": "command line", "rate": "default", "replay": "default"}
 
