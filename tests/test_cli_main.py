@@ -6,11 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import click
 import pytest
 import xfw
 from xfw.cli.main import COMMANDS, cli, invoke
+from xfw.testing.runs import finished_run
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
@@ -110,3 +112,24 @@ def test_a_reader_that_goes_away_is_no_crash() -> None:
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
     assert done.stdout == "{\n"
     assert done.stderr == ""
+
+
+def test_control_characters_of_an_argument_are_shown_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["run", "psa", "-s", "l\x1b[2Jr=1"]) == 2
+    assert invoke(["run", "\x1b[2J"]) == 2
+    assert invoke(["run", "psa", "--\x1b[2J"]) == 2
+    shown = capsys.readouterr().err
+    assert "\x1b" not in shown
+    assert shown.count("\\u001b[2J") >= 3
+
+
+def test_control_characters_of_a_stored_run_are_shown_escaped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = finished_run(tmp_path, config={"name": "a\x1b[2Jb"}, provenance={"name": "default"}, preset="\x1b[31mred")
+    assert invoke(["runs", "--results-dir", str(tmp_path)]) == 0
+    assert invoke(["show", run.id, "--results-dir", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown
+    assert "a\\u001b[2Jb" in shown
+    assert "\\u001b[31mred" in shown

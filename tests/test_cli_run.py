@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -189,6 +190,35 @@ def test_a_run_is_stored_with_plan_seed_and_command_before_it_is_executed(
     text = capsys.readouterr().out
     assert f"run {run_dir.id}: 3 trials in 2 blocks, seed 5" in text
     assert f"next: xfw analyze {run_dir.id}" in text
+
+
+def test_the_next_command_works_as_it_is_printed(
+    here: Path, executed: list[tuple[RunDir, dict[str, Any]]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert invoke(["run", "psa", *TINY, "--results-dir", "my runs"]) == 0
+    printed = capsys.readouterr().out.partition("next: ")[2]
+    assert shlex.split(printed)[:2] == ["xfw", "analyze"]
+    assert invoke(["show", *shlex.split(printed)[2:]]) == 0
+
+
+def test_a_folder_of_data_sets_is_stored_as_an_absolute_path(
+    here: Path, executed: list[tuple[RunDir, dict[str, Any]]]
+) -> None:
+    (here / "sets").mkdir()
+    assert invoke(["run", "psa", *TINY, "--data-dir", "sets"]) == 0
+    assert executed[0][0].manifest.execution.data_dir == str(here / "sets")
+
+
+def test_a_dry_run_downloads_nothing(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("XFW_DATA_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(here / "cache"))
+    assert invoke(["run", "psa", "-s", "data=mnist", "--dry-run"]) == 2
+    error = capsys.readouterr().err
+    assert "a dry run downloads nothing" in error
+    assert "--data-dir or XFW_DATA_DIR" in error
+    assert not (here / "cache").exists()
 
 
 def test_the_exit_code_is_that_of_the_executor(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 from pathlib import Path
 
@@ -10,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from xfw.data import mnist, sources
-from xfw.data.images import File
 from xfw.data.sources import DATA_SETS, Sources, check_data_dir
 from xfw.errors import UserError, WrongInput
 
@@ -52,7 +52,7 @@ def fake_mnist(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray
         path = folder / file.path
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(idx(array))
-        files.append(File(file.path, path.stat().st_size, hashlib.md5(path.read_bytes()).hexdigest()))
+        files.append(attrs.evolve(file, bytes=path.stat().st_size, md5=hashlib.md5(path.read_bytes()).hexdigest()))
     monkeypatch.setattr(mnist, "FILES", tuple(files))
     monkeypatch.setattr(
         sources,
@@ -87,11 +87,70 @@ def test_data_dir_without_rights_is_an_error_at_once(tmp_path: Path) -> None:
         check_data_dir(str(locked))
 
 
-def test_data_dir_is_searched_before_the_environment_and_the_cache(
+def test_a_folder_that_is_named_is_the_only_one_searched(empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XFW_DATA_DIR", str(empty))
+    assert Sources().folders() == [empty, empty / "cache" / "xfw" / "data"]
+    fake_mnist(empty, monkeypatch)
+    (empty / "named").mkdir()
+    with pytest.raises(WrongInput, match=f"searched: {empty / 'named'}$".replace("$", "\n")):
+        Sources(str(empty / "named")).load("mnist")
+
+
+def test_a_folder_in_the_environment_that_does_not_exist_is_an_error(
     empty: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("XFW_DATA_DIR", str(empty / "environment"))
-    assert Sources(str(empty)).folders() == [empty, empty / "environment", empty / "cache" / "xfw" / "data"]
+    monkeypatch.setenv("XFW_DATA_DIR", str(empty / "gone"))
+    with pytest.raises(WrongInput, match="XFW_DATA_DIR: no directory"):
+        Sources().load("mnist")
+
+
+@pytest.mark.parametrize("below", ["MNIST/raw", "mnist/raw", "MNIST", "mnist", "."])
+@pytest.mark.parametrize("dotted", [False, True])
+@pytest.mark.parametrize("packed", [False, True])
+def test_files_are_taken_under_every_name_they_go_by(
+    empty: Path, monkeypatch: pytest.MonkeyPatch, below: str, dotted: bool, packed: bool
+) -> None:
+    arrays = fake_mnist(empty / "original", monkeypatch)
+    for file in mnist.FILES:
+        content = (empty / "original" / file.path).read_bytes()
+        name = Path(file.path).name.replace("-idx", ".idx" if dotted else "-idx") + (".gz" if packed else "")
+        (empty / "mine" / below).mkdir(parents=True, exist_ok=True)
+        (empty / "mine" / below / name).write_bytes(gzip.compress(content) if packed else content)
+    assert np.array_equal(Sources(str(empty / "mine")).load("mnist").train_images.numpy(), arrays[0])
+
+
+def test_a_good_file_is_taken_where_the_usual_one_is_damaged(empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_mnist(empty, monkeypatch)
+    usual = empty / mnist.FILES[1].path
+    (usual.parent / f"{usual.name}.gz").write_bytes(gzip.compress(usual.read_bytes()))
+    usual.write_bytes(b"damaged")
+    assert Sources(str(empty)).load("mnist").train_labels.tolist() == [5, 0, 4]
+
+
+@pytest.mark.parametrize("content", [b"not packed", gzip.compress(bytes(1000))[:-9], gzip.compress(bytes(10**6))])
+def test_a_packed_file_that_is_damaged_is_named(empty: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    fake_mnist(empty, monkeypatch)
+    usual = empty / mnist.FILES[0].path
+    usual.unlink()
+    usual.with_name(f"{usual.name}.gz").write_bytes(content)
+    with pytest.raises(WrongInput, match=r"train-images-idx3-ubyte\.gz'"):
+        Sources(str(empty)).load("mnist")
+
+
+def test_what_lies_in_the_folder_instead_is_named(empty: Path) -> None:
+    (empty / "mnist_train.csv").touch()
+    with pytest.raises(WrongInput, match=r"found there: mnist_train\.csv"):
+        Sources(str(empty)).load("mnist")
+
+
+def test_a_plan_that_is_only_shown_downloads_nothing(empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched: list[Path] = []
+    online = attrs.evolve(DATA_SETS["mnist"], fetch=fetched.append)
+    monkeypatch.setattr(sources, "DATA_SETS", {"mnist": online})
+    with pytest.raises(WrongInput, match="--data-dir or XFW_DATA_DIR"):
+        Sources(download=False).load("mnist")
+    assert fetched == []
+    assert not (empty / "cache").exists()
 
 
 def test_missing_set_names_files_folders_and_the_embedded_one(empty: Path) -> None:
@@ -106,7 +165,7 @@ def test_missing_set_names_files_folders_and_the_embedded_one(empty: Path) -> No
 
 
 def test_nothing_is_downloaded_where_a_data_dir_is_given(empty: Path) -> None:
-    with pytest.raises(WrongInput, match="--data-dir was given"):
+    with pytest.raises(WrongInput, match="nothing is downloaded where --data-dir is given"):
         Sources(str(empty)).load("mnist")
 
 
@@ -148,7 +207,7 @@ def test_file_that_cannot_be_read_is_named(empty: Path) -> None:
     directory = empty / mnist.FILES[0].path
     directory.mkdir(parents=True)
     with pytest.raises(WrongInput, match="train-images-idx3-ubyte"):
-        mnist.verify(empty, mnist.FILES[0])
+        mnist.FILES[0].read(empty)
 
 
 @needs_mnist

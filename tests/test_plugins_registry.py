@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 import sys
 import textwrap
 from pathlib import Path
@@ -131,6 +132,43 @@ def test_an_unknown_experiment_is_answered_with_the_nearest(site: Site) -> None:
 def test_an_extension_is_no_experiment(site: Site) -> None:
     site.install("tracker", "api = 1", group=EXTENSIONS)
     assert message("tracker").startswith("unknown experiment 'tracker'")
+
+
+def test_what_an_uninstallation_left_behind_stops_nobody(site: Site) -> None:
+    site.install("fake", HOOKS)
+    good = site.folder / "xfw_fake-1.0.dist-info"
+    shutil.copytree(good, site.folder / "~fw_fake-1.0.dist-info")
+    assert load_experiment("fake").name == "fake"
+    good_info, left = (plugin for plugin in discover() if plugin.name == "fake")
+    assert (good_info.state, left.state) == ("installed", "broken")
+    assert str(site.folder / "~fw_fake-1.0.dist-info") in left.error
+
+
+def damage(info: Path, kind: str) -> None:
+    if kind == "missing":
+        (info / "METADATA").unlink()
+    elif kind == "empty":
+        (info / "METADATA").write_text("")
+    elif kind == "nameless":
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nVersion: 1.0\n")
+    elif kind == "versionless":
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: xfw-other\n")
+    elif kind == "binary":
+        (info / "METADATA").write_bytes(b"\xff\xfe\x00")
+    else:
+        (info / "entry_points.txt").write_text("[xfw.experiments]\nother\n")
+
+
+@pytest.mark.parametrize("kind", ["missing", "empty", "nameless", "versionless", "binary", "list"])
+def test_damaged_metadata_are_named_by_their_folder_and_stop_nobody(site: Site, kind: str) -> None:
+    site.install("fake", HOOKS)
+    site.install("other", HOOKS)
+    damage(site.folder / "xfw_other-1.0.dist-info", kind)
+    assert load_experiment("fake").name == "fake"
+    found = site.found("other")
+    assert found.state == "broken"
+    assert str(site.folder / "xfw_other-1.0.dist-info") in found.error
+    assert "damaged" in message("other")
 
 
 def test_two_packages_with_one_plugin_are_both_refused(site: Site) -> None:

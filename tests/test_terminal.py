@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from xfw.terminal import Grid, fold, render, terminal_width
+from rich.table import Table
+from xfw.terminal import Grid, Screen, console, fold, render, terminal_width
 
 WORDS = st.lists(st.text("abc,-", min_size=1, max_size=9), min_size=1, max_size=6).map(" ".join)
 
@@ -85,3 +89,46 @@ def test_the_width_is_that_of_columns_else_of_the_terminal(monkeypatch: pytest.M
     assert terminal_width() == 77
     monkeypatch.delenv("COLUMNS")
     assert terminal_width() > 0
+
+
+HOSTILE = "a\x1b[2Jb\x9b1mc\rd\x08e\x07f\u202eg\ud800h\x7f"
+
+
+def test_no_control_character_reaches_the_screen() -> None:
+    shown = io.StringIO()
+    Screen(shown).write(f"{HOSTILE}\tand\n")
+    assert shown.getvalue() == "a\\u001b[2Jb\\u009b1mc\\u000dd\\u0008e\\u0007f\\u202eg\\ud800h\\u007f\tand\n"
+
+
+def test_escaped_json_is_the_same_json() -> None:
+    shown = io.StringIO()
+    Screen(shown).write(json.dumps({"key": HOSTILE}, ensure_ascii=False))
+    assert json.loads(shown.getvalue()) == {"key": HOSTILE}
+
+
+def test_an_encoding_that_lacks_a_sign_gets_another() -> None:
+    raw = io.BytesIO()
+    screen = Screen(io.TextIOWrapper(raw, encoding="ascii", write_through=True))
+    screen.write("── 8×8 … é")
+    assert raw.getvalue() == b"-- 8x8 ... \\xe9"
+
+
+def test_a_console_escapes_what_it_is_given_and_colours_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.StringIO()
+    monkeypatch.setattr("sys.stdout", Screen(shown))
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    table = Table("name")
+    table.add_row(f"[red]{HOSTILE}")
+    made = console(width=80)
+    made.print(table)
+    made.print(HOSTILE, markup=False)
+    text = shown.getvalue()
+    assert "\x1b[31m" in text
+    assert "\x1b[2J" not in text
+    assert not set("\x9b\r\x08\x07\u202e\ud800\x7f").intersection(text)
+    assert "\\u001b[2Jb" in text
+
+
+def test_cells_of_a_table_are_as_wide_as_they_are_shown() -> None:
+    lines = render(Grid(("key", "n"), (("a\x1bb", "1"), ("c", "2")), (False, True)), 80).splitlines()
+    assert lines[2:] == ["a\\u001bb  1", "c         2"]

@@ -1,14 +1,29 @@
-"""Lay a table out as plain text that fits a terminal: headings wrap first, then repeated text moves out of the rows."""
+"""What reaches a terminal: text without control characters, and tables that fit its width.
+
+In a table that is too wide headings wrap first, then repeated text moves out of the rows.
+"""
 
 from __future__ import annotations
 
+import io
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TextIO
 
 import attrs
 
-__all__ = ["Grid", "render", "terminal_width"]
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["Grid", "Screen", "console", "plain", "render", "terminal_width"]
+
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What a terminal acts on, or hides text with: all controls but tab and line feed, changes of direction, surrogates."""
+
+ASCII = str.maketrans({"─": "-", "–": "-", "−": "-", "×": "x", "…": "...", "±": "+-"})
+"""What stands for our own signs where the terminal's encoding lacks them."""
 
 PIPE = 120
 """Columns where the output goes into a file or pipe and ``COLUMNS`` is not set."""
@@ -18,6 +33,63 @@ NARROWEST = 12
 """Text columns are not made narrower than this, or than their longest word if that is shorter."""
 
 BREAKS = re.compile(r"(?<=[,;/=_|-])")
+
+
+def plain(text: str) -> str:
+    """Return text with control characters escaped as ``\\u001b``, which keeps JSON what it was."""
+    return CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+class Screen(io.TextIOBase):
+    """A stream onto which any text can be written: what it must not or cannot show is escaped.
+
+    The command line puts one in the place of the standard output and of the error stream. ``controls`` lets control
+    characters through, for what has escaped them itself.
+    """
+
+    def __init__(self, stream: TextIO, *, controls: bool = False) -> None:
+        self.stream = stream.stream if isinstance(stream, Screen) else stream
+        self._controls = controls
+
+    # Libraries that look at the encoding must not write around this stream.
+    encoding = "utf-8"
+    errors = "backslashreplace"
+
+    def write(self, text: str) -> int:
+        """Write text, and return its length."""
+        shown = text if self._controls else plain(text)
+        encoding = self.stream.encoding or "utf-8"
+        try:
+            shown.encode(encoding)
+        except UnicodeEncodeError:
+            shown = shown.translate(ASCII).encode(encoding, "backslashreplace").decode(encoding)
+        self.stream.write(shown)
+        return len(text)
+
+    def writable(self) -> bool:
+        return True
+
+    def flush(self) -> None:
+        self.stream.flush()
+
+    def isatty(self) -> bool:
+        return self.stream.isatty()
+
+    def fileno(self) -> int:
+        return self.stream.fileno()
+
+
+def console(*, stderr: bool = False, width: int | None = None) -> Console:
+    """Return a rich console whose own control sequences reach the terminal, and no others."""
+    from rich.console import Console
+    from rich.segment import Segment
+
+    class Safe(Console):
+        def render(self, renderable: Any, options: Any = None) -> Iterable[Segment]:
+            for segment in super().render(renderable, options):
+                yield segment if segment.control else Segment(plain(segment.text), segment.style)
+
+    return Safe(file=Screen(sys.stderr if stderr else sys.stdout, controls=True), width=width)
 
 
 @attrs.frozen
@@ -52,6 +124,7 @@ def terminal_width() -> int:
 def render(grid: Grid, width: int | None = None) -> str:
     """Return the table as text of at most ``width`` columns (by default the terminal's) where its numbers allow it."""
     limit = terminal_width() if width is None else width
+    grid = attrs.evolve(grid, rows=tuple(tuple(map(plain, row)) for row in grid.rows), caption=plain(grid.caption))
     lines = [*fold(grid.caption, limit)] if grid.caption else []
     heads: tuple[str, ...] = ()
     widths = wrapped_titles(grid, limit)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from xfw import terminal
 from xfw.cli.options import json_option, results_dir_option
 from xfw.cli.tracking import chosen_trackers, track_option
 from xfw.errors import Problem, WrongInput
@@ -268,10 +269,8 @@ def _output(directory: str | None, report: Path, formats: str, as_json: bool) ->
 
 
 def _console() -> Console:
-    from rich.console import Console
-
     # A pipe has no width: tables must not be folded to 80 columns there.
-    return Console(width=None if sys.stdout.isatty() else 1000)
+    return terminal.console(width=None if sys.stdout.isatty() else 1000)
 
 
 def _finish(output: Output, as_json: bool, left_out: Sequence[tuple[str, str]]) -> None:

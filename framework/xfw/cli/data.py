@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import click
 
+from xfw.cli.options import json_option
+from xfw.cli.printing import print_json
 from xfw.data.images import NamedSet
 from xfw.data.sources import DATA_SETS, Sources, cache_dir, check_data_dir, named_set
 from xfw.errors import WrongInput
 
 __all__ = ["data"]
 
-SCHEMA = 1
-data_dir_option = click.option("--data-dir", metavar="DIR", help="Folder of data sets, searched first.")
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+data_dir_option = click.option("--data-dir", metavar="DIR", help="Folder of data sets; others are not searched.")
 
 
 @click.group()
@@ -30,9 +28,13 @@ def data() -> None:
 def list_command(data_dir: str | None, as_json: bool) -> None:
     """List the data sets and where each was found."""
     sources = Sources(data_dir)
-    rows = [{**_summary(each), "found": _found(sources, each)} for each in DATA_SETS.values()]
+    rows = []
+    for chosen in DATA_SETS.values():
+        described = chosen.describe()
+        summary = {key: described[key] for key in ("name", "summary", "embedded", "licence", "train", "test")}
+        rows.append({**summary, "found": "embedded" if chosen.embedded else str(sources.find(chosen.name) or "")})
     if as_json:
-        _print_json("data", rows)
+        print_json({"schema": 1, "data": rows})
         return
     for row in rows:
         click.echo(f"{row['name']:<10} {row['found'] or 'not here':<12} {row['summary']}")
@@ -45,7 +47,7 @@ def describe(name: str, as_json: bool) -> None:
     """Show origin, licence, sizes, options and files of a data set."""
     described = named_set(name).describe()
     if as_json:
-        _print_json("data", [described])
+        print_json({"schema": 1, "data": [described]})
         return
     for key, value in described.items():
         if key != "files":
@@ -64,9 +66,10 @@ def fetch(name: str, data_dir: str | None) -> None:
         click.echo(f"{name} is embedded: nothing to fetch")
         return
     target = check_data_dir(data_dir) or cache_dir()
-    if not all((target / file.path).is_file() for file in chosen.files):
+    if not all(file.places(target) for file in chosen.files):
         chosen.fetch(target)
-    _verify(chosen, target)
+    for file in chosen.files:
+        file.read(target)
     click.echo(f"{name}: complete and verified in {target}")
 
 
@@ -79,7 +82,7 @@ def check(names: tuple[str, ...], data_dir: str | None, as_json: bool) -> None:
     sources = Sources(data_dir)
     rows = [_state(sources, named_set(name)) for name in names or DATA_SETS]
     if as_json:
-        _print_json("data", rows)
+        print_json({"schema": 1, "data": rows})
     else:
         for row in rows:
             click.echo(f"{row['name']:<10} {row['state']:<9} {row['detail']}")
@@ -93,38 +96,19 @@ def _state(sources: Sources, chosen: NamedSet) -> dict[str, Any]:
         return {"name": chosen.name, "state": "ok", "detail": "embedded"}
     folder = sources.find(chosen.name)
     if folder is None:
-        searched = ", ".join(str(each) for each in sources.folders())
+        searched = ", ".join(map(str, sources.folders()))
         return {"name": chosen.name, "state": "missing", "detail": f"searched: {searched}"}
     try:
-        _verify(chosen, folder)
+        for file in chosen.files:
+            file.read(folder)
     except WrongInput as error:
         return {"name": chosen.name, "state": "damaged", "detail": error.what}
     return {"name": chosen.name, "state": "ok", "detail": str(folder)}
-
-
-def _verify(chosen: NamedSet, folder: Path) -> None:
-    from xfw.data.mnist import verify
-
-    for file in chosen.files:
-        verify(folder, file)
-
-
-def _summary(chosen: NamedSet) -> dict[str, Any]:
-    described = chosen.describe()
-    return {key: described[key] for key in ("name", "summary", "embedded", "licence", "train", "test")}
-
-
-def _found(sources: Sources, chosen: NamedSet) -> str:
-    return "embedded" if chosen.embedded else str(sources.find(chosen.name) or "")
 
 
 def _text(value: Any) -> str:
     if isinstance(value, dict):
         return "; ".join(f"{key}: {text}" for key, text in value.items()) or "none"
     if isinstance(value, list):
-        return "×".join(str(each) for each in value)
+        return "×".join(map(str, value))
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-
-
-def _print_json(kind: str, rows: list[dict[str, Any]]) -> None:
-    click.echo(json.dumps({"schema": SCHEMA, kind: rows}, indent=2, ensure_ascii=False))

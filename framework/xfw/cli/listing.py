@@ -71,7 +71,9 @@ def print_listing(plugins: Sequence[Loaded], hooks: bool) -> None:
 @click.argument("name")
 def doctor(name: str) -> int:
     """Import a plugin and say all that is wrong with it; exit with 1 if it cannot be used."""
-    loaded = probe(find(name, discover()), strict=False)
+    plugins = discover()
+    chosen = find(name, plugins)
+    loaded = probe(chosen, strict=False)
     info = loaded.info
     click.echo(f"plugin        {info.name} ({info.kind})")
     click.echo(f"distribution  {', '.join(info.distributions)} {info.version}")
@@ -79,6 +81,9 @@ def doctor(name: str) -> int:
     click.echo(f"state         {info.state}")
     if not allowed(info.name):
         click.echo("              left out by XFW_PLUGINS")
+    for other in plugins:
+        if other.name == info.name and other is not chosen:
+            click.echo(f"also there    {other.error}")
     if info.state == "ok":
         click.echo(f"hooks         {', '.join(loaded.hooks)}")
         click.echo(f"import        {loaded.seconds * 1e3:.0f} ms")

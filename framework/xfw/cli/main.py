@@ -9,12 +9,14 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from types import FrameType
 from typing import NoReturn
 
 import click
 
 from xfw.errors import UserError, did_you_mean
+from xfw.terminal import Screen
 
 __all__ = ["COMMANDS", "cli", "invoke", "main"]
 
@@ -93,7 +95,15 @@ def terminate(_number: int, _frame: FrameType | None) -> NoReturn:
 
 
 def invoke(arguments: Sequence[str]) -> int:
-    """Run one command line and return its exit code; errors of the user are printed without a traceback."""
+    """Run one command line and return its exit code; errors of the user are printed without a traceback.
+
+    Whatever is printed meanwhile has its control characters escaped.
+    """
+    with redirect_stdout(Screen(sys.stdout)), redirect_stderr(Screen(sys.stderr)):
+        return _invoke(arguments)
+
+
+def _invoke(arguments: Sequence[str]) -> int:
     debug = "--debug" in arguments
     others = [argument for argument in arguments if argument != "--debug"]
     try:

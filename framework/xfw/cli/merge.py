@@ -35,4 +35,4 @@ def merge(runs: tuple[str, ...], as_json: bool, results_dir: Path) -> None:
         return
     click.echo(f"run {made.id}: {trials} trials in {conditions} conditions, of {len(manifest.merged)} runs")
     click.echo(f"{made.id}: done   {made.run_file}")
-    click.echo(f"next: xfw analyze {made.id}")
+    click.echo(f"next: {made.command('analyze')}")

@@ -48,7 +48,9 @@ def resume(
     found = find_run(results_dir, run)
     if found.manifest.merged and not found.run_file.exists():
         parts = " ".join(part.run for part in found.manifest.merged)
-        raise UserError(f"run {found.id} was merged, and has lost its results", hint=f"xfw merge {parts}", exit_code=2)
+        raise UserError(
+            f"run {found.id} was merged, and has lost its results", hint=found.command("merge", run=parts), exit_code=2
+        )
     code = 0
     with following(found, trackers):
         if not finished(found.block_states()) or not found.run_file.exists():

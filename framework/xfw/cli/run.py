@@ -116,7 +116,7 @@ class Options:
 @click.option("--seed", type=click.IntRange(0, LARGEST_SEED), help="Seed of the run; drawn and printed if not given.")
 @click.option("--stage", metavar="NAME", help="Go no further than this stage; with --from RUN, leave out RUN's.")
 @click.option("--from", "source", metavar="RUN", help="Start from what another run stored.")
-@click.option("--data-dir", metavar="DIR", help="Folder of data sets; nothing is downloaded then.")
+@click.option("--data-dir", metavar="DIR", help="Folder of data sets, the only one searched.")
 @results_dir_option
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 @click.option("--dtype", type=click.Choice(("float32", "float64")), help="Precision.  [default: float32]")
@@ -170,7 +170,7 @@ def planned(options: Options, subject: Subject, resolved: Resolved, only: Only, 
     )
     if source is not None:
         resolved = attrs.evolve(resolved, preset=source.manifest.preset)
-    made = plan(subject.experiment, resolved, request)
+    made = plan(subject.experiment, resolved, request, download=not options.dry_run)
     if source is not None:
         check_source(subject.experiment, made.manifest, source.manifest)
     return made
@@ -242,7 +242,7 @@ def execution_of(options: Options, earlier: Manifest | None) -> Execution:
         strategy=options.strategy or (earlier.execution.strategy if earlier is not None else "auto"),
         threads=options.threads,
         jobs=default_jobs(device) if options.jobs is None else options.jobs,
-        data_dir=options.data_dir or "",
+        data_dir=str(Path(options.data_dir).expanduser().absolute()) if options.data_dir else "",
     )
 
 
@@ -268,7 +268,7 @@ def source_run(options: Options, experiment: str) -> RunDir | None:
         )
     if not found.run_file.is_file() or any(block.state != "done" for block in found.block_states()):
         raise UserError(
-            f"--from: run {found.id} is not finished", hint=f"finish it: xfw resume {found.id}", exit_code=2
+            f"--from: run {found.id} is not finished", hint=f"finish it: {found.command('resume')}", exit_code=2
         )
     return found
 
@@ -329,7 +329,7 @@ def report(run_dir: RunDir, code: int, options: Options) -> None:
     states = [block.state for block in run_dir.block_states()]
     # 1 may also mean that a trial diverged, and nothing is left to do.
     finished = code == 0 or (set(states) == {"done"} and run_dir.run_file.is_file())
-    following = f"xfw {'analyze' if finished else 'resume'} {run_dir.id}"
+    following = run_dir.command("analyze" if finished else "resume")
     if options.as_json:
         content = {"schema": 1, "run": run_dir.id, "path": str(run_dir.path), "seed": run_dir.manifest.seed}
         print_json({**content, "blocks": states, "exit_code": code, "next": following})

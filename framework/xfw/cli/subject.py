@@ -43,8 +43,9 @@ def shipped_runs(plugins: Sequence[PluginInfo]) -> dict[str, NamedRun]:
     experiments = [plugin.name for plugin in plugins if plugin.kind == "experiment"]
     found: dict[str, NamedRun] = {}
     for plugin in plugins:
-        package = plugin.module.partition(":")[0].partition(".")[0]
-        spec = find_spec(package) if plugin.name in experiments and allowed(plugin.name) else None
+        if plugin.kind != "experiment" or plugin.state != "installed" or not allowed(plugin.name):
+            continue
+        spec = find_spec(plugin.module.partition(":")[0].partition(".")[0])
         for folder in (spec and spec.submodule_search_locations) or ():
             found |= _own_runs(plugin.name, Path(folder) / FILE, experiments)
     return found

@@ -62,7 +62,7 @@ def load_named_runs(start: Path, plugins: Iterable[str]) -> dict[str, NamedRun]:
 def read_file(path: Path, plugins: Iterable[str]) -> dict[str, NamedRun]:
     """Return the named runs of one file; raise ``WrongInput`` where it is wrong or a name is that of a plugin."""
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UserError(
             f"cannot read {path}: {error}", hint="correct the file or run elsewhere", exit_code=2

@@ -106,7 +106,7 @@ def points_of(key: Key, text: str, folder: Path) -> list[str]:
 def file_points(path: Path) -> list[str]:
     """Return the points of a file, one a line; blank lines and lines that start with ``#`` are left out."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise ValueError(f"cannot read the points from {path}: {reason}") from None

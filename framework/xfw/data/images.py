@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
+import zlib
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import attrs
+
+from xfw.errors import WrongInput
 
 if TYPE_CHECKING:
     import torch
@@ -27,11 +32,42 @@ class ImageData:
 
 @attrs.frozen
 class File:
-    """A file of a data set, by its path below a data directory."""
+    """A file of a data set, by its path below a data directory; ``also`` lists other names it is known under."""
 
     path: str
     bytes: int
     md5: str
+    also: tuple[str, ...] = ()
+
+    def places(self, folder: Path) -> list[Path]:
+        """Return the existing files that may be this one, packed by gzip or not, the usual place first.
+
+        Raises ``WrongInput`` where a folder cannot be read.
+        """
+        usual = PurePath(self.path)
+        folders = dict.fromkeys((usual.parent, *usual.parents, *(PurePath(str(up).lower()) for up in usual.parents)))
+        names = [f"{name}{packed}" for name in (usual.name, *self.also) for packed in ("", ".gz")]
+        try:
+            return [path for below in folders for name in names if (path := folder / below / name).exists()]
+        except PermissionError as error:
+            raise WrongInput(f"no permission to read '{error.filename}'") from error
+
+    def read(self, folder: Path) -> bytes:
+        """Return the content of the first of ``places`` with the right checksum; raises ``WrongInput`` otherwise."""
+        reasons = []
+        for path in self.places(folder):
+            try:
+                with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+                    content = file.read(self.bytes + 1)
+            except (OSError, EOFError, zlib.error) as error:
+                reasons.append(f"cannot read '{path}': {getattr(error, 'strerror', None) or error}")
+                continue
+            found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+            if found == self.md5:
+                return content
+            reasons.append(f"'{path}' is damaged: found MD5 {found}, expected {self.md5}")
+        what = "\n".join(reasons) or f"cannot read '{folder / self.path}': there is no such file"
+        raise WrongInput(what, hint="put the original file there, or remove it and fetch it again: xfw data fetch NAME")
 
 
 @attrs.frozen
@@ -73,5 +109,5 @@ class NamedSet:
             "shape": list(self.shape),
             "classes": self.classes,
             "options": dict(self.options),
-            "files": [attrs.asdict(file) for file in self.files],
+            "files": [{"path": file.path, "bytes": file.bytes, "md5": file.md5} for file in self.files],
         }

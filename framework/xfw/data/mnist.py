@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 import urllib.error
 from pathlib import Path
@@ -12,13 +11,16 @@ import numpy as np
 from xfw.data.images import File, ImageData, NamedSet
 from xfw.errors import UserError, WrongInput
 
-__all__ = ["MNIST", "fetch", "load", "read_idx", "verify"]
+__all__ = ["MNIST", "fetch", "load", "read_idx"]
 
-FILES = (
-    File("MNIST/raw/train-images-idx3-ubyte", 47_040_016, "6bbc9ace898e44ae57da46a324031adb"),
-    File("MNIST/raw/train-labels-idx1-ubyte", 60_008, "a25bea736e30d166cdddb491f175f624"),
-    File("MNIST/raw/t10k-images-idx3-ubyte", 7_840_016, "2646ac647ad5339dbf082846283269ea"),
-    File("MNIST/raw/t10k-labels-idx1-ubyte", 10_008, "27ae3e4e09519cfbb04c329615203637"),
+FILES = tuple(
+    File(f"MNIST/raw/{name}", size, md5, also=(name.replace("-idx", ".idx"),))
+    for name, size, md5 in (
+        ("train-images-idx3-ubyte", 47_040_016, "6bbc9ace898e44ae57da46a324031adb"),
+        ("train-labels-idx1-ubyte", 60_008, "a25bea736e30d166cdddb491f175f624"),
+        ("t10k-images-idx3-ubyte", 7_840_016, "2646ac647ad5339dbf082846283269ea"),
+        ("t10k-labels-idx1-ubyte", 10_008, "27ae3e4e09519cfbb04c329615203637"),
+    )
 )
 
 
@@ -26,33 +28,16 @@ def load(folder: Path) -> ImageData:
     """Read MNIST below the data directory ``folder``; raises ``WrongInput`` for a damaged file."""
     import torch
 
-    arrays = [read_idx(folder / file.path, verify(folder, file)) for file in FILES]
-    images, labels = (arrays[0], arrays[2]), (arrays[1], arrays[3])
-    tensors = [torch.from_numpy(each) for each in images]
-    targets = [torch.from_numpy(each.astype(np.int64)) for each in labels]
-    return ImageData(tensors[0], targets[0], tensors[1], targets[1])
-
-
-def verify(folder: Path, file: File) -> bytes:
-    """Return the content of a file whose checksum is right; raises ``WrongInput`` otherwise."""
-    path = folder / file.path
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise WrongInput(f"cannot read '{path}': {error.strerror}") from error
-    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    if found != file.md5:
-        raise WrongInput(
-            f"'{path}' is damaged: found MD5 {found}, expected {file.md5}",
-            hint="remove the file and fetch it again: xfw data fetch mnist",
-        )
-    return content
+    arrays = [read_idx(folder / file.path, file.read(folder)) for file in FILES]
+    train_images, test_images = (torch.from_numpy(images) for images in arrays[::2])
+    train_labels, test_labels = (torch.from_numpy(labels.astype(np.int64)) for labels in arrays[1::2])
+    return ImageData(train_images, train_labels, test_images, test_labels)
 
 
 def read_idx(path: Path, content: bytes) -> np.ndarray:
     """Return the array of unsigned bytes in an IDX file: magic number, sizes as big-endian words, data."""
     if content[:3] != b"\x00\x00\x08":
-        raise WrongInput(f"'{path}' is no IDX file of bytes: it begins with {content[:4].hex()}")
+        raise WrongInput(f"'{path}' is not an IDX file of bytes: it begins with {content[:4].hex()}")
     axes = content[3]
     shape = np.frombuffer(content, dtype=">u4", count=axes, offset=4).astype(np.int64)
     data = np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * axes)
@@ -67,17 +52,13 @@ def fetch(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as temporary:
             datasets.MNIST(temporary, download=True)
-            _move(Path(temporary), folder)
+            for file in FILES:
+                target = folder / file.path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                (Path(temporary) / file.path).replace(target)
     except (OSError, RuntimeError, urllib.error.URLError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"cannot download mnist to '{folder}': {reason}", exit_code=2) from error
-
-
-def _move(temporary: Path, folder: Path) -> None:
-    for file in FILES:
-        target = folder / file.path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        (temporary / file.path).replace(target)
 
 
 MNIST = NamedSet(

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from xfw import terminal
 from xfw.manifest import BlockPlan, Manifest
 from xfw.progress import Progress
 
@@ -37,7 +38,7 @@ class Display:
     def __init__(self, manifest: Manifest, *, quiet: bool = False, console: Console | None = None) -> None:
         self._manifest = manifest
         self._quiet = quiet
-        self._console = console or Console(stderr=True)
+        self._console = console or terminal.console(stderr=True)
         self._live = Live(console=self._console, refresh_per_second=4, transient=True) if self._animated else None
         self._printed = time.monotonic()
         self._noted: set[str] = set()

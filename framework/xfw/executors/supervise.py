@@ -148,7 +148,7 @@ class Supervision:
         if diverged:
             self._display.say(f"diverged (parameters not finite): {'; '.join(diverged)}", always=True)
         if self._stop.signal is not None:
-            self._display.say(f"stopped; go on with: xfw resume {self._run.id}", always=True)
+            self._display.say(f"stopped; go on with: {self._run.command('resume')}", always=True)
             return self._stop.exit_code
         return min((failure.exit_code for failure in self._failures), default=1 if diverged else 0)
 

@@ -59,12 +59,15 @@ def build(experiment: Experiment, resolved: Resolved, request: Request) -> Manif
     return plan(experiment, resolved, request).manifest
 
 
-def plan(experiment: Experiment, resolved: Resolved, request: Request) -> Plan:
-    """Return the manifest of a run with the estimates of its blocks. Builds one model of every shape."""
+def plan(experiment: Experiment, resolved: Resolved, request: Request, *, download: bool = True) -> Plan:
+    """Return the manifest of a run with the estimates of its blocks. Builds one model of every shape.
+
+    Data sets that are not here are downloaded, or refused where ``download`` is False.
+    """
     execution = request.execution
     kept = kept_conditions(resolved.configs, request.only)
     trials = frozenset(kept_trials(request.trials, request.only))
-    sources = OnceOnly(execution.data_dir or None)
+    sources = OnceOnly(execution.data_dir or None, download=download)
     blocks: list[BlockPlan] = []
     parameters: list[int] = []
     seconds: list[float] = []

@@ -34,8 +34,8 @@ class Shape:
 class OnceOnly(Sources):
     """Sources that read every data set once, for many shapes."""
 
-    def __init__(self, data_dir: str | None) -> None:
-        super().__init__(data_dir)
+    def __init__(self, data_dir: str | None, *, download: bool = True) -> None:
+        super().__init__(data_dir, download=download)
         self._read: dict[str, ImageData] = {}
         self._derived: dict[str, Any] = {}
 

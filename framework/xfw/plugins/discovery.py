@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import Distribution, EntryPoint, distributions
+from pathlib import Path
 
 import attrs
 
@@ -38,41 +39,75 @@ class PluginInfo:
 
 
 def discover() -> list[PluginInfo]:
-    """Return all installed plugins, experiments first, by name."""
-    found = []
-    for group in (EXPERIMENTS, EXTENSIONS):
-        by_name: dict[str, list[EntryPoint]] = {}
-        for entry in entry_points(group=group):
-            by_name.setdefault(entry.name, []).append(entry)
-        found += [described(KINDS[group], by_name[name]) for name in sorted(by_name)]
+    """Return all installed plugins, experiments first, by name; entries of damaged packages come after the others."""
+    entries: dict[tuple[str, str], list[tuple[EntryPoint, Distribution]]] = {}
+    damaged: list[PluginInfo] = []
+    seen: set[str] = set()
+    for package in distributions():
+        try:
+            listed = package.read_text("entry_points.txt") or ""
+        except (OSError, UnicodeDecodeError):
+            continue
+        # Few packages name a group of ours: the others' metadata are not looked at.
+        if not any(group in listed for group in KINDS):
+            continue
+        folder, fault = _fault(package)
+        name = "" if fault else normal(package.metadata["Name"]).lower()
+        if fault:
+            damaged += _damaged(folder, fault, listed)
+        elif name not in seen:
+            seen.add(name)
+            for entry in package.entry_points:
+                if entry.group in KINDS:
+                    entries.setdefault((entry.group, entry.name), []).append((entry, package))
+    return [*(_described(KINDS[group], entries[group, name]) for group, name in sorted(entries)), *damaged]
+
+
+def _fault(package: Distribution) -> tuple[str, str]:
+    """Return the folder of a package's metadata, and what is wrong with them (nothing: empty)."""
+    folder = str(getattr(package, "_path", "an unknown folder"))
+    if Path(folder).name.startswith("~"):
+        return folder, f"{folder} is left over from an uninstallation that was cut short: remove that folder"
+    try:
+        complete = package.metadata["Name"] and package.version
+        list(package.entry_points)
+    except (AttributeError, KeyError, TypeError, ValueError, OSError):
+        complete = None
+    repair = "reinstall the package that it belongs to, or remove that folder"
+    return folder, "" if complete else f"the metadata in {folder} are incomplete or damaged: {repair}"
+
+
+def _damaged(folder: str, fault: str, listed: str) -> list[PluginInfo]:
+    """Return the plugins that a package with damaged metadata names, as far as its list can be read."""
+    found, group = [], ""
+    for line in listed.splitlines():
+        name, _, module = (part.strip() for part in line.partition("="))
+        if line.startswith("["):
+            group = line.strip("[] \t")
+        elif group in KINDS and name and not name.startswith(("#", ";")):
+            found.append(PluginInfo(name, KINDS[group], module, "", "", (Path(folder).name,), "broken", fault))
     return found
 
 
-def described(kind: str, entries: Sequence[EntryPoint]) -> PluginInfo:
+def _described(kind: str, entries: Sequence[tuple[EntryPoint, Distribution]]) -> PluginInfo:
     """Return what the metadata say of the entry points of one name."""
-    ordered = sorted(entries, key=distribution)
-    first = ordered[0]
-    packages = tuple(distribution(entry) for entry in ordered)
+    ordered = sorted(entries, key=lambda pair: str(pair[1].metadata["Name"]))
+    entry, package = ordered[0]
     info = PluginInfo(
-        name=first.name,
+        name=entry.name,
         kind=kind,
-        module=first.value,
-        version=first.dist.version if first.dist is not None else "",
-        summary=(first.dist.metadata["Summary"] or "") if first.dist is not None else "",
-        distributions=packages,
+        module=entry.value,
+        version=package.version,
+        summary=package.metadata["Summary"] or "",
+        distributions=tuple(str(other.metadata["Name"]) for _, other in ordered),
     )
     if len(ordered) > 1:
-        owners = " and ".join(f"'{package}'" for package in packages)
-        return attrs.evolve(info, state="duplicate", error=f"{owners} both have a plugin '{first.name}'")
-    if not NAME.fullmatch(first.name):
-        error = f"the name '{first.name}' is not allowed, expected lower-case letters, digits and underscores"
+        owners = " and ".join(f"'{name}'" for name in info.distributions)
+        return attrs.evolve(info, state="duplicate", error=f"{owners} both have a plugin '{entry.name}'")
+    if not NAME.fullmatch(entry.name):
+        error = f"the name '{entry.name}' is not allowed, expected lower-case letters, digits and underscores"
         return attrs.evolve(info, state="broken", error=error)
     return info
-
-
-def distribution(entry: EntryPoint) -> str:
-    """Return the name of the package that an entry point belongs to."""
-    return entry.dist.name if entry.dist is not None else "unknown"
 
 
 def normal(name: str) -> str:

@@ -76,7 +76,7 @@ def check(runs: Sequence[RunDir]) -> None:
         raise UserError("merging takes two runs or more", hint="xfw merge RUN RUN", exit_code=2)
     for run in runs:
         if not run.run_file.is_file() or any(block.state != "done" for block in run.block_states()):
-            raise UserError(f"run {run.id} is not finished", hint=f"finish it: xfw resume {run.id}", exit_code=2)
+            raise UserError(f"run {run.id} is not finished", hint=f"finish it: {run.command('resume')}", exit_code=2)
     differences = [
         *differing(runs, "experiment", lambda run: run.manifest.experiment),
         *differing(runs, "stages", lambda run: ", ".join(run.manifest.stages)),

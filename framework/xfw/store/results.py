@@ -361,7 +361,7 @@ class Results:
 def open_run(run: RunDir) -> Results:
     """Open the sealed results of a run; a run that was never sealed raises UserError."""
     if not run.run_file.exists():
-        hint = f"finish it with `xfw resume {run.id}`"
+        hint = f"finish it with `{run.command('resume')}`"
         raise UserError(f"run {run.id} has no sealed results yet", hint=hint, exit_code=2)
     return Results(run.run_file)
 

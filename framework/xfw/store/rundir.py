@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import shlex
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -57,6 +58,11 @@ class RunDir:
     def report_dir(self) -> Path:
         """The directory of derived tables and figures."""
         return self.path / "report"
+
+    def command(self, verb: str, *, run: str = "") -> str:
+        """Return the command line that does something with this run, or with others beside it, as it can be typed."""
+        place = "" if self.results_dir == Path("results") else f" --results-dir {shlex.quote(str(self.results_dir))}"
+        return f"xfw {verb} {run or self.id}{place}"
 
     def block_dir(self, index: int) -> Path:
         """Return the directory of a block."""

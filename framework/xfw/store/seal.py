@@ -40,7 +40,7 @@ def seal(run: RunDir) -> Path:
     """
     if run.manifest.merged:
         parts = " ".join(part.run for part in run.manifest.merged)
-        hint = f"make it again: xfw merge {parts}"
+        hint = f"make it again: {run.command('merge', run=parts)}"
         raise UserError(f"run {run.id} was merged; it has no blocks to seal", hint=hint, exit_code=2)
     for _ in range(AGAIN):
         before = commits(run)
