@@ -263,7 +263,7 @@ COUNT = Analyzer("count", "count trials", count, options=CountOptions)
 @pytest.fixture
 def demo(monkeypatch: pytest.MonkeyPatch) -> None:
     """An installed experiment ``demo`` with the metrics of this module and an analyzer of its own."""
-    hooks = SimpleNamespace(metrics=lambda: METRICS, analyze=lambda: [HELLO, COUNT])
+    hooks = SimpleNamespace(define_metrics=lambda: METRICS, analyze=lambda: [HELLO, COUNT])
     installed = SimpleNamespace(name="demo", kind="experiment")
     monkeypatch.setattr("xfw.plugins.registry.discover", lambda: [installed])
     monkeypatch.setattr("xfw.plugins.registry.load_experiment", lambda name: SimpleNamespace(name=name, hooks=hooks))

@@ -42,10 +42,8 @@ def loaded_by(*arguments: str, **environment: str) -> tuple[int, set[str]]:
         ["--version"],
         ["list-plugins"],
         ["list-plugins", "--json"],
-        ["list-plugins", "--hooks", "--strict"],
         ["config", "psa"],
         ["config", "psa", "--preset", "paper", "-s", "mode=all", "--json"],
-        ["doctor", "psa"],
         ["run", "--help"],
     ],
 )

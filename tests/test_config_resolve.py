@@ -48,7 +48,7 @@ PRESETS = {
 
 
 def demo(config_class: type = Config, **hooks: Any) -> Experiment:
-    return make_experiment(config_class, **{"presets": lambda: PRESETS, **hooks})
+    return make_experiment(config_class, **{"define_presets": lambda: PRESETS, **hooks})
 
 
 def named(**changes: Any) -> NamedRun:
@@ -212,16 +212,16 @@ def test_what_the_experiment_objects_to_stops_the_run_once() -> None:
         return [xfw.Problem("$.lr", "is too small for this network")] if "lr" in given else []
 
     with pytest.raises(xfw.WrongInput) as error:
-        resolve(demo(check_configuration=check), overrides=["lr=1e-9", "mode=all"])
+        resolve(demo(check_config=check), overrides=["lr=1e-9", "mode=all"])
     assert str(error.value).count("too small") == 1
 
 
 def test_a_warning_counts_only_if_every_condition_has_it() -> None:
     def check(config: Config) -> list[xfw.Problem]:
-        return [xfw.Problem("$.lr", "warning: has no effect")] if config.mode != "full" else []
+        return [xfw.Problem("$.lr", "has no effect", level="warning")] if config.mode != "full" else []
 
-    experiment = demo(check_configuration=check)
-    assert resolve(experiment, overrides=["mode=none,output"]).warnings == ("$.lr: warning: has no effect",)
+    experiment = demo(check_config=check)
+    assert resolve(experiment, overrides=["mode=none,output"]).warnings == ("warning: $.lr: has no effect",)
     assert resolve(experiment, overrides=["mode=all"]).warnings == ()
 
 

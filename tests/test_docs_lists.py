@@ -116,7 +116,9 @@ def test_the_example_of_a_hook_is_one(name: str) -> None:
     module: Any = type(inspect)("example")
     exec(compile(found[1], name, "exec"), vars(module) | {"xfw": xfw}, vars(module))
     assert len(found[1].splitlines()) <= 6
-    assert [problem for problem in check_hooks(module, "experiment") if "missing" not in problem.message] == []
+    assert [
+        problem for problem in check_hooks({"plugin": module}, "experiment") if "missing" not in problem.message
+    ] == []
     assert hasattr(module, name)
 
 
@@ -383,7 +385,7 @@ def test_presets_and_metrics_of_psa() -> None:
     text = page("plugins/psa/README.md")
     assert first_names(section(text, "Presets")) == set(experiment.presets())
     metrics = {CODE.findall(cells[0])[0] for cells in rows(section(text, "What a run stores"))[-5:]}
-    assert metrics == {metric.name for metric in experiment.hooks.metrics()}
+    assert metrics == {metric.name for metric in experiment.hooks.define_metrics()}
 
 
 def test_analyzers_of_psa_and_their_options() -> None:

@@ -23,7 +23,7 @@ class Config:
     batch: int = xfw.key(16, ge=1, help="batch size")
 
 
-def made(*epochs: xfw.Epoch, step: Any = None, **changes: Any) -> Experiment:
+def made(*epochs: xfw.Pass, step: Any = None, **changes: Any) -> Experiment:
     """An experiment whose metric ``sum`` is the sum of the examples' numbers of the batch."""
 
     def train_step(model: Any, batch: tuple[torch.Tensor, ...]) -> Mapping[str, torch.Tensor]:
@@ -36,9 +36,9 @@ def made(*epochs: xfw.Epoch, step: Any = None, **changes: Any) -> Experiment:
             "empty": xfw.Dataset((torch.zeros(0),)),
         },
         "build_model": lambda config: nn.Linear(1, 1),
-        "epochs": lambda config: list(epochs),
+        "plan_passes": lambda config: list(epochs),
         "train_step": step or train_step,
-        "records": lambda config: xfw.Records(),
+        "declare_records": lambda config: xfw.Records(),
     }
     return make_experiment(Config, "epochs", **(hooks | changes))
 
@@ -52,7 +52,7 @@ def meters(experiment: Experiment, number: int = 0, **how: Any) -> dict[str, np.
 
 @pytest.mark.parametrize("strategy", ["stack", "serial"])
 def test_an_epoch_visits_every_example_once_and_keeps_the_short_last_batch(strategy: str) -> None:
-    found = meters(made(xfw.Epoch(batch_size=16)), strategy=strategy, trials=3)
+    found = meters(made(xfw.Pass(batch_size=16)), strategy=strategy, trials=3)
     assert found["count"].tolist() == [[16.0] * 3] * 4 + [[6.0] * 3]
     assert found["sum"].sum(0).tolist() == [COUNT * (COUNT - 1) / 2] * 3
     assert found["squares"].sum(0).tolist() == [sum(n * n for n in range(COUNT))] * 3
@@ -60,26 +60,26 @@ def test_an_epoch_visits_every_example_once_and_keeps_the_short_last_batch(strat
 
 
 def test_two_epochs_have_different_orders_and_the_same_epoch_the_same() -> None:
-    twice = made(*[xfw.Epoch(batch_size=16)] * 2)
+    twice = made(*[xfw.Pass(batch_size=16)] * 2)
     first, second = meters(twice), meters(twice, 1)
     assert not np.array_equal(first["sum"], second["sum"])
     assert np.array_equal(first["sum"], meters(twice)["sum"])
 
 
 def test_a_sequential_epoch_keeps_the_stored_order() -> None:
-    found = meters(made(xfw.Epoch(batch_size=32, order="sequential")))
+    found = meters(made(xfw.Pass(batch_size=32, order="sequential")))
     assert found["sum"][:, 0].tolist() == [sum(range(32)), sum(range(32, 64)), sum(range(64, 70))]
 
 
 def test_a_fixed_number_of_steps_walks_the_same_batches_again() -> None:
-    found = meters(made(xfw.Epoch(batch_size=32, steps=8)))
+    found = meters(made(xfw.Pass(batch_size=32, steps=8)))
     assert np.array_equal(found["sum"][3:6], found["sum"][:3])
     assert np.array_equal(found["sum"][6:], found["sum"][:2])
     assert found["count"][:, 0].tolist() == [32, 32, 6, 32, 32, 6, 32, 32]
 
 
 def test_a_batch_larger_than_the_data_is_all_of_it() -> None:
-    assert meters(made(xfw.Epoch(batch_size=1000)))["count"].tolist() == [[COUNT, COUNT]]
+    assert meters(made(xfw.Pass(batch_size=1000)))["count"].tolist() == [[COUNT, COUNT]]
 
 
 def test_means_weigh_every_example_alike() -> None:
@@ -88,7 +88,7 @@ def test_means_weigh_every_example_alike() -> None:
 
     seen: list[float] = []
     watching = made(
-        xfw.Epoch(batch_size=16),
+        xfw.Pass(batch_size=16),
         step=step,
         on_epoch_end=lambda block, metrics: seen.extend(metrics["mean"].tolist()),
     )
@@ -98,7 +98,7 @@ def test_means_weigh_every_example_alike() -> None:
 
 def test_bytes_are_stored_as_bytes_and_prepared_by_batch() -> None:
     data = {"train": xfw.Dataset((torch.arange(COUNT, dtype=torch.uint8),), prepare=lambda x: (x.float() / 2,))}
-    session = block_session(made(xfw.Epoch(batch_size=70), load_data=lambda config: data), dtype="float64")
+    session = block_session(made(xfw.Pass(batch_size=70), load_data=lambda config: data), dtype="float64")
     assert session.trainer.datasets["train"].tensors[0].dtype == torch.uint8
     session._count_steps()
     session._epoch(0)
@@ -108,18 +108,18 @@ def test_bytes_are_stored_as_bytes_and_prepared_by_batch() -> None:
 @pytest.mark.parametrize(
     ("epoch", "message"),
     [
-        (xfw.Epoch(batch_size=4, dataset="trian"), "unknown data set 'trian'"),
-        (xfw.Epoch(batch_size=4, dataset="empty"), "data set 'empty' is empty"),
-        (xfw.Epoch(batch_size=4, order="shufled"), "unknown order 'shufled'"),
-        (xfw.Epoch(batch_size=0), "batch_size is 0"),
-        (xfw.Epoch(batch_size=4, steps=0), "steps is 0"),
-        (xfw.Epoch(batch_size=4, every=0), "every is 0"),
-        (xfw.Epoch(batch_size=4, order="given"), "`examples` goes with order='given'"),
-        (xfw.Epoch(batch_size=4, examples=8), "`examples` goes with order='given'"),
-        (xfw.Epoch(batch_size=4, order="given", examples=8), "no hook draw_order"),
+        (xfw.Pass(batch_size=4, dataset="trian"), "unknown data set 'trian'"),
+        (xfw.Pass(batch_size=4, dataset="empty"), "data set 'empty' is empty"),
+        (xfw.Pass(batch_size=4, order="shufled"), "unknown order 'shufled'"),
+        (xfw.Pass(batch_size=0), "batch_size is 0"),
+        (xfw.Pass(batch_size=4, steps=0), "steps is 0"),
+        (xfw.Pass(batch_size=4, every=0), "every is 0"),
+        (xfw.Pass(batch_size=4, order="given"), "`examples` goes with order='given'"),
+        (xfw.Pass(batch_size=4, examples=8), "`examples` goes with order='given'"),
+        (xfw.Pass(batch_size=4, order="given", examples=8), "no hook sample_order"),
     ],
 )
-def test_a_wrong_epoch_is_named(epoch: xfw.Epoch, message: str) -> None:
+def test_a_wrong_epoch_is_named(epoch: xfw.Pass, message: str) -> None:
     with pytest.raises(xfw.UserError, match=message):
         train_block(made(epoch), strategy="serial")
 
@@ -129,17 +129,17 @@ def test_a_metric_that_is_no_number_is_refused() -> None:
         return {"all": batch[0].double()}
 
     with pytest.raises(xfw.UserError, match="metric 'all' has shape"):
-        train_block(made(xfw.Epoch(batch_size=10), step=step))
+        train_block(made(xfw.Pass(batch_size=10), step=step))
 
 
 def test_a_given_order_is_drawn_for_each_trial_and_pass() -> None:
     asked: list[tuple[int, int, int]] = []
 
-    def draw_order(config: Config, trial: int, generator: Any, number: int, count: int) -> np.ndarray:
+    def sample_order(config: Config, trial: int, generator: Any, number: int, count: int) -> np.ndarray:
         asked.append((trial, number, count))
         return np.full(count, 10 * number + trial)
 
-    experiment = made(*[xfw.Epoch(batch_size=4, order="given", examples=10)] * 2, draw_order=draw_order)
+    experiment = made(*[xfw.Pass(batch_size=4, order="given", examples=10)] * 2, sample_order=sample_order)
     found = meters(experiment, 1, trials=3)
     assert asked == [(0, 1, 10), (1, 1, 10), (2, 1, 10)]
     assert found["count"][:, 0].tolist() == [4, 4, 2]
@@ -149,13 +149,13 @@ def test_a_given_order_is_drawn_for_each_trial_and_pass() -> None:
 def test_the_generator_of_a_given_order_is_keyed_by_trial_and_pass() -> None:
     seen: dict[tuple[int, int], list[int]] = {}
 
-    def draw_order(trial: int, generator: Any, number: int, count: int) -> np.ndarray:
+    def sample_order(trial: int, generator: Any, number: int, count: int) -> np.ndarray:
         drawn: np.ndarray = generator.integers(0, COUNT, count)
         seen.setdefault((trial, number), drawn.tolist())
         assert seen[trial, number] == drawn.tolist()
         return drawn
 
-    experiment = made(*[xfw.Epoch(batch_size=4, order="given", examples=40)] * 2, draw_order=draw_order)
+    experiment = made(*[xfw.Pass(batch_size=4, order="given", examples=40)] * 2, sample_order=sample_order)
     for _ in range(2):
         train_block(experiment, strategy="serial")
     assert len({tuple(drawn) for drawn in seen.values()}) == 4
@@ -163,14 +163,14 @@ def test_the_generator_of_a_given_order_is_keyed_by_trial_and_pass() -> None:
 
 @pytest.mark.parametrize("strategy", ["stack", "serial"])
 def test_a_step_sees_its_pass_and_the_data_sets(strategy: str) -> None:
-    def step(model: Any, batch: Any, rng: Any, epoch: xfw.Epoch, data: Any) -> Mapping[str, torch.Tensor]:
+    def step(model: Any, batch: Any, rng: Any, pass_: xfw.Pass, data: Any) -> Mapping[str, torch.Tensor]:
         chosen = rng.permutation("subset", len(data["train"]))[:5]
         (numbers,) = data["train"].take(chosen)
-        last = 1.0 if epoch.phase == "last" else 0.0
+        last = 1.0 if pass_.label == "last" else 0.0
         return {"sum": numbers.double().sum(), "expected": chosen.double().sum(), "last": numbers.sum() * 0.0 + last}
 
     found = meters(
-        made(xfw.Epoch(batch_size=16), xfw.Epoch(batch_size=16, phase="last"), step=step),
+        made(xfw.Pass(batch_size=16), xfw.Pass(batch_size=16, label="last"), step=step),
         1,
         trials=3,
         strategy=strategy,
@@ -185,7 +185,7 @@ def test_a_step_is_told_whether_it_is_due(strategy: str) -> None:
     def step(model: Any, batch: Any, due: bool) -> Mapping[str, torch.Tensor]:
         return {"due": batch[0].sum() * 0 + int(due)}
 
-    found = meters(made(xfw.Epoch(batch_size=8, steps=9, every=3), step=step), strategy=strategy)
+    found = meters(made(xfw.Pass(batch_size=8, steps=9, every=3), step=step), strategy=strategy)
     assert found["due"].tolist() == [[int(place in (0, 3, 6, 8))] * 2 for place in range(9)]
 
 
@@ -195,7 +195,7 @@ def test_metrics_that_only_due_steps_return_are_refused_by_name(strategy: str) -
         return {"sum": batch[0].double().sum(), **({"tested": batch[0].double().sum()} if due else {})}
 
     with pytest.raises(xfw.UserError, match="metric 'tested' in some of its steps only"):
-        train_block(made(xfw.Epoch(batch_size=8, every=3), step=step), strategy=strategy)
+        train_block(made(xfw.Pass(batch_size=8, every=3), step=step), strategy=strategy)
 
 
 @pytest.mark.parametrize(
@@ -208,6 +208,6 @@ def test_metrics_that_only_due_steps_return_are_refused_by_name(strategy: str) -
     ],
 )
 def test_a_given_order_that_is_no_list_of_indices_is_refused(order: Any, found: str) -> None:
-    epoch = xfw.Epoch(batch_size=2, order="given", examples=3)
-    with pytest.raises(xfw.UserError, match=f"draw_order.*{found}.*expected 3 whole numbers from 0 to 69"):
-        train_block(made(epoch, draw_order=order))
+    epoch = xfw.Pass(batch_size=2, order="given", examples=3)
+    with pytest.raises(xfw.UserError, match=f"sample_order.*{found}.*expected 3 whole numbers from 0 to 69"):
+        train_block(made(epoch, sample_order=order))

@@ -35,8 +35,8 @@ def made(seen: list[tuple[int, float]], **changes: Any) -> Experiment:
     hooks = {
         "load_data": lambda config: {"train": xfw.Dataset((torch.arange(40),))},
         "build_model": lambda config: nn.Linear(1, 1),
-        "epochs": lambda config: [xfw.Epoch(40)] * 4,
-        "records": lambda config: xfw.Records(),
+        "plan_passes": lambda config: [xfw.Pass(40)] * 4,
+        "declare_records": lambda config: xfw.Records(),
         "train_step": train_step,
         "on_start": on_start,
         "on_epoch_end": on_epoch_end,
@@ -87,8 +87,8 @@ def test_the_log_counts_the_rows_of_a_stream_as_the_sealed_file_does() -> None:
     def run_cell(block: Any, cell: int) -> None:
         block.record("probe", found=[10 * cell] * block.size)
 
-    hooks = {"stages": lambda: [xfw.Stage("probe", "look", cells=3)], "run_cell": run_cell}
-    experiment = made([], records=lambda: xfw.Records((probe,)), **hooks)
+    hooks = {"define_stages": lambda: [xfw.Stage("probe", "look", cells=3)], "run_cell": run_cell}
+    experiment = made([], declare_records=lambda: xfw.Records((probe,)), **hooks)
     log = train_block(experiment, trials=1).log
     assert [line for line in log if "found" in line] == ["found=0 cell=5", "found=10 cell=6", "found=20 cell=7"]
     resumed = block_session(experiment, trials=1, log=(again := []).append)

@@ -41,10 +41,10 @@ def experiment(**changes: Any) -> Experiment:
     hooks: dict[str, Any] = {
         "load_data": lambda config: {"train": xfw.Dataset((torch.arange(8.0).view(8, 1),))},
         "build_model": lambda config: Counting(),
-        "epochs": lambda config: [xfw.Epoch(batch_size=4)] * 2,
+        "plan_passes": lambda config: [xfw.Pass(batch_size=4)] * 2,
         "train_step": lambda model, batch: model(batch[0]).square().mean(),
-        "optimizer": lambda config: xfw.SGD(lr=config.rate),
-        "records": lambda config: RECORDS,
+        "build_optimizer": lambda config: xfw.SGD(lr=config.rate),
+        "declare_records": lambda config: RECORDS,
     }
     return make_experiment(Config, "observers", **(hooks | changes))
 

@@ -78,11 +78,11 @@ def made(**changes: Any) -> Experiment:
     hooks: dict[str, Any] = {
         "load_data": lambda: {"train": xfw.Dataset((torch.linspace(-1, 1, 2 * COUNT).view(COUNT, 2),))},
         "build_model": lambda config: Network(config.strength),
-        "optimizer": lambda: xfw.Adam(lr=0.01),
-        "epochs": lambda: [xfw.Epoch(batch_size=BATCH)] * EPOCHS,
+        "build_optimizer": lambda: xfw.Adam(lr=0.01),
+        "plan_passes": lambda: [xfw.Pass(batch_size=BATCH)] * EPOCHS,
         "train_step": train_step,
-        "records": records,
-        "stages": lambda: [xfw.Stage("train", "train"), xfw.Stage("probe", "look", cells=CELLS)],
+        "declare_records": records,
+        "define_stages": lambda: [xfw.Stage("train", "train"), xfw.Stage("probe", "look", cells=CELLS)],
         "run_cell": run_cell,
         "on_end": on_end,
     }
@@ -206,12 +206,12 @@ def test_a_metric_of_wrong_shape_is_refused() -> None:
 def test_stages_must_have_names_of_their_own() -> None:
     twice = [xfw.Stage("train", "a"), xfw.Stage("train", "b", cells=2)]
     with pytest.raises(xfw.UserError, match="'train' is named twice"):
-        train_block(made(stages=lambda: twice))
+        train_block(made(define_stages=lambda: twice))
 
 
 def test_only_training_may_leave_out_how_many_cells_it_has() -> None:
     with pytest.raises(xfw.UserError, match="stage 'discover' has no number of cells, which only 'train' may"):
-        train_block(made(stages=lambda: [xfw.Stage("discover", "a")]))
+        train_block(made(define_stages=lambda: [xfw.Stage("discover", "a")]))
 
 
 def test_the_trials_of_a_block_share_their_stages() -> None:
@@ -219,4 +219,4 @@ def test_the_trials_of_a_block_share_their_stages() -> None:
         return [xfw.Stage("train", "train"), xfw.Stage("probe", "look", cells=int(2 * config.strength))]
 
     with pytest.raises(xfw.UserError, match="differ in the stage 'probe'"):
-        train_block(made(stages=stages), ["strength=0.5,2"])
+        train_block(made(define_stages=stages), ["strength=0.5,2"])

@@ -48,7 +48,7 @@ def states(run):
 
 
 def run_of(results_dir, manifest):
-    return create_run(results_dir, manifest, small.records(small.Config()))
+    return create_run(results_dir, manifest, small.declare_records(small.Config()))
 
 
 def split_run(results_dir, first, others):

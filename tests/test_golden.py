@@ -22,7 +22,7 @@ FAKE = """
 import attrs
 import xfw
 
-api = 1
+api = 2
 
 @attrs.frozen
 class Config:
@@ -31,15 +31,15 @@ class Config:
     steps: int | None = xfw.key(None, help="steps", ge=1)
 
 @xfw.hookimpl
-def configuration():
+def define_config():
     return Config
 
 @xfw.hookimpl
-def presets():
+def define_presets():
     return {"quick": xfw.Preset({"mode": "full"}, help="fast", trials=2)}
 
 @xfw.hookimpl
-def records(config):
+def declare_records(config):
     return xfw.Records()
 
 @xfw.hookimpl
@@ -53,8 +53,8 @@ def build_model(config):
     return torch.nn.Linear(2, 2)
 
 @xfw.hookimpl
-def epochs(config):
-    return [xfw.Epoch(batch_size=5)]
+def plan_passes(config):
+    return [xfw.Pass(batch_size=5)]
 
 @xfw.hookimpl
 def train_step(model, batch):

@@ -47,7 +47,9 @@ PRESETS = {"paper": xfw.Preset({}, help="paper")}
 
 
 def experiment() -> Experiment:
-    return make_experiment(Config, metrics=lambda: METRICS, presets=lambda: PRESETS, records=lambda config: RECORDS)
+    return make_experiment(
+        Config, define_metrics=lambda: METRICS, define_presets=lambda: PRESETS, declare_records=lambda config: RECORDS
+    )
 
 
 def wanted(text: str) -> Published:

@@ -41,7 +41,7 @@ def demo(**hooks: Any) -> Experiment:
     made = {
         "build_model": build_model,
         "load_data": load_data,
-        "epochs": lambda config: [xfw.Epoch(batch_size=20), xfw.Epoch(batch_size=20, steps=4)],
+        "plan_passes": lambda config: [xfw.Pass(batch_size=20), xfw.Pass(batch_size=20, steps=4)],
         **hooks,
     }
     return make_experiment(Config, "xfw", **made)
@@ -107,7 +107,9 @@ def test_the_hash_is_that_of_the_kept_conditions() -> None:
 def test_random_keys_are_paired_unless_the_experiment_says_otherwise() -> None:
     paired = planned("mode=none,full").manifest.members()
     assert paired[0].key == paired[1].key == f"{trial_key(5, 0, {}):016x}"
-    unpaired = planned("mode=none,full", experiment=demo(independent_keys=lambda config: ["mode"])).manifest.members()
+    unpaired = planned(
+        "mode=none,full", experiment=demo(select_unpaired_keys=lambda config: ["mode"])
+    ).manifest.members()
     expected = [trial_key(5, 0, {"mode": text}) for text in ('"none"', '"full"')]
     assert [int(each.key, 16) for each in unpaired] == expected
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from torch import nn
-from xfw.experiment import Epoch
+from xfw.experiment import Pass
 from xfw.plan.estimate import estimate, work_of
 
 
@@ -26,7 +26,7 @@ SQUARE, MIXED, WIDE = ((18, 18),), ((4, 4), (2, 8), (1, 16)), ((1, 1024),)
 
 def per_step(stacks: tuple[tuple[int, int], ...], trials: int, device: str) -> float:
     """Return the predicted microseconds of one step of a block."""
-    found = estimate(work_of(Residual(*stacks)), [Epoch(batch_size=256)], {"train": 50_000}, trials, device)
+    found = estimate(work_of(Residual(*stacks)), [Pass(batch_size=256)], {"train": 50_000}, trials, device)
     return 1e6 * found.seconds / found.steps
 
 
@@ -63,7 +63,7 @@ def test_examples_that_only_due_steps_evaluate_count_in_those_steps() -> None:
     work = work_of(nn.Linear(1000, 1000))
 
     def seconds(**evaluation: int) -> float:
-        epoch = Epoch(batch_size=1, steps=1000, **evaluation)
+        epoch = Pass(batch_size=1, steps=1000, **evaluation)
         return estimate(work, [epoch], {"train": 10}, 10, "cpu").seconds
 
     alone = seconds()

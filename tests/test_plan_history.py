@@ -43,7 +43,7 @@ DEMO = make_experiment(
     "xfw",
     build_model=build_model,
     load_data=load_data,
-    epochs=lambda config: [xfw.Epoch(batch_size=config.batch)] * config.passes,
+    plan_passes=lambda config: [xfw.Pass(batch_size=config.batch)] * config.passes,
 )
 EXECUTION = Execution("cpu", "float32", False, "auto", 1, 1, "")
 

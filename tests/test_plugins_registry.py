@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import xfw
 from xfw.hookspecs import API
-from xfw.plugins.contract import specifications
 from xfw.plugins.discovery import EXTENSIONS, PluginInfo, discover
 from xfw.plugins.registry import load_experiment, probe
 from xfw.testing.plugins import write_distribution
@@ -23,18 +22,18 @@ HOOKS = """
     import attrs
     import xfw
 
-    api = 1
+    api = 2
 
     @attrs.frozen
     class Config:
         lr: float = xfw.key(0.1, help="rate", gt=0)
 
     @xfw.hookimpl
-    def configuration():
+    def define_config():
         return Config
 
     @xfw.hookimpl
-    def records(config):
+    def declare_records(config):
         return xfw.Records()
 
     @xfw.hookimpl
@@ -46,7 +45,7 @@ HOOKS = """
         raise NotImplementedError
 
     @xfw.hookimpl
-    def epochs(config):
+    def plan_passes(config):
         return []
 
     @xfw.hookimpl
@@ -106,7 +105,7 @@ def test_extensions_have_a_group_of_their_own(site: Site) -> None:
 def test_a_loaded_experiment_answers_its_hooks(site: Site) -> None:
     site.install("fake", HOOKS)
     experiment = load_experiment("fake")
-    assert experiment.hooks.epochs(config=None) == []
+    assert experiment.hooks.plan_passes(config=None) == []
     assert experiment.config_class.__name__ == "Config"
     assert (experiment.name, experiment.version) == ("fake", "1.0")
 
@@ -121,7 +120,7 @@ def test_only_the_chosen_experiment_is_imported_and_called(site: Site) -> None:
     other = site.install("other", "raise RuntimeError('imported')")
     experiment = load_experiment("fake")
     assert other not in sys.modules
-    assert len(experiment.hooks.configuration.get_hookimpls()) == 1
+    assert len(experiment.hooks.define_config.get_hookimpls()) == 1
 
 
 def test_an_unknown_experiment_is_answered_with_the_nearest(site: Site) -> None:
@@ -130,7 +129,7 @@ def test_an_unknown_experiment_is_answered_with_the_nearest(site: Site) -> None:
 
 
 def test_an_extension_is_no_experiment(site: Site) -> None:
-    site.install("tracker", "api = 1", group=EXTENSIONS)
+    site.install("tracker", "api = 2", group=EXTENSIONS)
     assert message("tracker").startswith("unknown experiment 'tracker'")
 
 
@@ -206,10 +205,10 @@ def test_a_plugin_that_exits_on_import_is_broken(site: Site) -> None:
 @pytest.mark.parametrize(
     ("api", "part"),
     [
-        (f"api = {API + 1}", f"it needs hook interface {API + 1}, this xfw speaks 1 to {API}: pip install --upgrade"),
-        ("api = 0", "it speaks hook interface 0, this xfw 1 to 1: pip install --upgrade xfw-fake"),
-        ("api = '1'", "it states no hook interface; expected 'api = 1'"),
-        ("del api", "it states no hook interface; expected 'api = 1'"),
+        (f"api = {API + 1}", f"it needs hook interface {API + 1}, this xfw speaks {API}: pip install --upgrade xfw"),
+        ("api = 1", f"it speaks hook interface 1, this xfw {API}: pip install --upgrade xfw-fake"),
+        ("api = '2'", "it states no hook interface; expected 'api = 2'"),
+        ("del api", "it states no hook interface; expected 'api = 2'"),
     ],
 )
 def test_an_interface_out_of_range_is_incompatible(site: Site, api: str, part: str) -> None:
@@ -255,14 +254,14 @@ def test_a_broken_extension_is_reported_and_left_out(site: Site, capsys: pytest.
 
 def test_an_extension_may_not_answer_for_the_experiment(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     site.install("fake", HOOKS)
-    site.install("tracker", "import xfw\napi = 1\n@xfw.hookimpl\ndef epochs(config): ...", group=EXTENSIONS)
+    site.install("tracker", "import xfw\napi = 2\n@xfw.hookimpl\ndef plan_passes(config): ...", group=EXTENSIONS)
     load_experiment("fake")
-    assert "hook epochs: has exactly one answer" in capsys.readouterr().err
+    assert "hook plan_passes: has exactly one answer" in capsys.readouterr().err
 
 
 def test_extensions_observe_and_their_failures_are_shown_once(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     site.install("fake", HOOKS)
-    site.install("tracker", "import xfw\napi = 1\n@xfw.hookimpl\ndef on_end(block):\n    1 / 0", group=EXTENSIONS)
+    site.install("tracker", "import xfw\napi = 2\n@xfw.hookimpl\ndef on_end(block):\n    1 / 0", group=EXTENSIONS)
     experiment = load_experiment("fake")
     for _ in range(3):
         experiment.hooks.on_end(block=None)
@@ -279,7 +278,7 @@ def test_a_failure_of_the_experiment_itself_passes_through(site: Site) -> None:
 
 def test_xfw_plugins_restricts_what_is_loaded(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     site.install("fake", HOOKS)
-    module = site.install("tracker", "api = 1", group=EXTENSIONS)
+    module = site.install("tracker", "api = 2", group=EXTENSIONS)
     monkeypatch.setenv("XFW_PLUGINS", "fake")
     load_experiment("fake")
     assert module not in sys.modules
@@ -292,9 +291,9 @@ def test_xfw_trace_prints_every_hook_call_with_its_time(
 ) -> None:
     site.install("fake", HOOKS)
     monkeypatch.setenv("XFW_TRACE", "1")
-    load_experiment("fake").hooks.epochs(config=None)
+    load_experiment("fake").hooks.plan_passes(config=None)
     lines = capsys.readouterr().err.splitlines()
-    assert lines[-1].startswith("xfw: epochs ")
+    assert lines[-1].startswith("xfw: plan_passes ")
     assert lines[-1].endswith(" ms")
 
 
@@ -302,13 +301,130 @@ def test_each_load_has_hooks_of_its_own(site: Site) -> None:
     site.install("fake", HOOKS)
     first, second = load_experiment("fake"), load_experiment("fake")
     assert first.hooks is not second.hooks
-    assert len(second.hooks.epochs.get_hookimpls()) == 1
+    assert len(second.hooks.plan_passes.get_hookimpls()) == 1
 
 
-def test_every_specification_states_its_kind() -> None:
-    for name in specifications():
-        from xfw import hookspecs
+def test_a_plugin_of_interface_1_is_told_every_new_name(site: Site) -> None:
+    old = ("configuration(): ...", "presets(): ...", "metrics(): ...", "train_step(model, batch, epoch): ...")
+    hooks = "\n".join(f"@xfw.hookimpl\ndef {head}" for head in old)
+    site.install("fake", f"import xfw\napi = 1\n{hooks}")
+    text = message("fake")
+    for name, now in (("configuration", "define_config"), ("presets", "define_presets"), ("metrics", "define_metrics")):
+        assert f"hook {name}: is {now} now" in text
+    assert "epochs" not in text
+    assert "the argument epoch of train_step is pass_" in text
 
-        text = " ".join((getattr(hookspecs, name).__doc__ or "").split())
-        assert "Kind: one" in text or "Kind: all" in text, name
-        assert specifications()[name].one == ("Kind: one" in text), name
+
+# --- heavy modules --------------------------------------------------------------------------------------------
+
+LIGHT = """
+    import attrs
+    import xfw
+
+    api = 2
+    hooks = "{heavy}"
+
+    @attrs.frozen
+    class Config:
+        lr: float = xfw.key(0.1, help="rate", gt=0)
+
+    @xfw.hookimpl
+    def define_config():
+        return Config
+
+    @xfw.hookimpl
+    def declare_records(config):
+        return xfw.Records()
+"""
+HEAVY = """
+    import xfw
+
+    @xfw.hookimpl
+    def load_data(config, sources):
+        return {}
+
+    @xfw.hookimpl
+    def build_model(config):
+        raise NotImplementedError
+
+    @xfw.hookimpl
+    def plan_passes(config):
+        return ["a pass"]
+
+    @xfw.hookimpl
+    def train_step(model, batch):
+        raise NotImplementedError
+"""
+
+
+def split(site: Site, *parts: str, light: str = "") -> str:
+    """Install a plugin of two modules; return the name of the heavy one."""
+    heavy = f"heavy_{next(numbers)}"
+    (site.folder / f"{heavy}.py").write_text("\n".join(textwrap.dedent(part) for part in (HEAVY, *parts)))
+    site.install("fake", LIGHT.format(heavy=heavy), light)
+    return heavy
+
+
+def test_a_heavy_module_is_imported_with_the_first_of_its_hooks(site: Site) -> None:
+    heavy = split(site)
+    experiment = load_experiment("fake")
+    assert experiment.hooks.declare_records(config=None) == xfw.Records()
+    assert experiment.presets() == {}
+    assert heavy not in sys.modules
+    assert experiment.hooks.plan_passes(config=None) == ["a pass"]
+    assert heavy in sys.modules
+
+
+def test_an_analysis_imports_the_module_of_its_hooks_alone(site: Site) -> None:
+    analysis = f"analysis_{next(numbers)}"
+    (site.folder / f"{analysis}.py").write_text("import xfw\n@xfw.hookimpl\ndef analyze():\n    return ['table']\n")
+    heavy = split(site, light=f"analysis_hooks = '{analysis}'")
+    assert load_experiment("fake").hooks.analyze() == ["table"]
+    assert heavy not in sys.modules
+
+
+def test_without_a_module_of_their_own_analyses_stand_among_the_other_hooks(site: Site) -> None:
+    split(site, "@xfw.hookimpl\ndef analyze():\n    return ['table']")
+    assert load_experiment("fake").hooks.analyze() == ["table"]
+
+
+@pytest.mark.parametrize(
+    ("part", "expected"),
+    [
+        ("raise RuntimeError('by itself')", "RuntimeError: by itself"),
+        ("del train_step", "hook train_step: missing, every experiment needs it"),
+        ("@xfw.hookimpl\ndef on_ende(block): ...", "hook on_ende: unknown hook"),
+        (
+            "@xfw.hookimpl\ndef define_presets(): ...",
+            "hook define_presets: is in the module of 'hooks', expected in that of 'plugin'",
+        ),
+        ("@xfw.hookimpl\ndef declare_records(): ...", "hook declare_records: is in module_"),
+        ("@xfw.hookimpl\ndef draw_order(): ...", "unknown hook\n    it is sample_order now"),
+    ],
+)
+def test_what_is_wrong_in_a_heavy_module_is_told_when_it_is_needed(site: Site, part: str, expected: str) -> None:
+    split(site, part)
+    experiment = load_experiment("fake")
+    with pytest.raises(xfw.UserError) as error:
+        experiment.hooks.build_model(config=None)
+    assert expected in str(error.value)
+    assert expected in probe(site.found("fake"), whole=True).info.error
+
+
+def test_a_module_named_hooks_does_not_hide_its_own_name(site: Site) -> None:
+    package = site.folder / "whole_package"
+    package.mkdir()
+    (package / "__init__.py").write_text(textwrap.dedent(LIGHT.format(heavy="whole_package.hooks")))
+    (package / "hooks.py").write_text(textwrap.dedent(HEAVY))
+    write_distribution(site.folder, "whole", "", module="unused", package="whole", target="whole_package")
+    for _ in range(2):
+        assert load_experiment("whole").hooks.plan_passes(config=None) == ["a pass"]
+
+
+def test_an_extension_whose_heavy_module_fails_is_left_out(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    site.install("fake", HOOKS)
+    site.install("tracker", "api = 2\nhooks = 'no_such_module'", group=EXTENSIONS)
+    experiment = load_experiment("fake")
+    for _ in range(2):
+        assert experiment.hooks.plan_passes(config=None) == []
+    assert capsys.readouterr().err.count("extension 'tracker' (xfw-tracker 1.0) is broken: ModuleNotFoundError") == 1

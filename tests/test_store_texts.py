@@ -36,7 +36,7 @@ from xfw.testing import small
 
 
 @xfw.hookimpl
-def records(config):
+def declare_records(config):
     variables = (
         xfw.Variable("loss", "float32", "mean training loss"),
         xfw.Variable("verdict", "text", "what became of the epoch"),

@@ -42,7 +42,9 @@ def experiment() -> Experiment:
 
     metrics = (xfw.Metric("peak", "peak", "%", nothing), xfw.Metric("recall", "recall", "1", nothing, series="grid"))
     presets = {"paper": xfw.Preset({}, help="paper"), "levels": xfw.Preset({"lr": "0.1,0.2"}, help="two")}
-    return make_experiment(Config, metrics=lambda: metrics, presets=lambda: presets, records=records)
+    return make_experiment(
+        Config, define_metrics=lambda: metrics, define_presets=lambda: presets, declare_records=records
+    )
 
 
 def read(text: str) -> Targets:

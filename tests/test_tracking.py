@@ -34,7 +34,7 @@ import attrs
 import numpy as np
 import xfw
 
-api = 1
+api = 2
 
 
 @attrs.frozen
@@ -78,7 +78,7 @@ class Fake:
 
 
 @xfw.hookimpl
-def trackers():
+def register_trackers():
     return [Fake]
 """
 

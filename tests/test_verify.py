@@ -17,7 +17,7 @@ PLUGIN = """
 import attrs
 import xfw
 
-api = 1
+api = 2
 
 @attrs.frozen
 class Config:
@@ -26,19 +26,19 @@ class Config:
     mode: str = xfw.key("none", choices=("none", "output"), help="mode")
 
 @xfw.hookimpl
-def configuration():
+def define_config():
     return Config
 
 @xfw.hookimpl
-def presets():
+def define_presets():
     return {"paper": xfw.Preset({}, help="paper")}
 
 @xfw.hookimpl
-def metrics():
+def define_metrics():
     return [xfw.Metric("best", "best", "images", lambda results: results.array("best").astype(float))]
 
 @xfw.hookimpl
-def records(config):
+def declare_records(config):
     return xfw.Records()
 
 @xfw.hookimpl
@@ -50,7 +50,7 @@ def build_model(config):
     raise NotImplementedError
 
 @xfw.hookimpl
-def epochs(config):
+def plan_passes(config):
     return []
 
 @xfw.hookimpl

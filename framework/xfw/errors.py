@@ -31,14 +31,20 @@ class UserError(Exception):
 
 @attrs.frozen
 class Problem:
-    """One wrong value of a configuration or a file: where it is, what was found, what was expected."""
+    """One wrong value of a configuration or a file: where it is, what was found, what was expected.
+
+    A problem of level ``"warning"`` is shown and stops nothing.
+    """
 
     path: str
     message: str
     hint: str = ""
+    level: str = attrs.field(default="error", validator=attrs.validators.in_(("error", "warning")))
 
     def __str__(self) -> str:
         text = f"{self.path}: {self.message}"
+        if self.level == "warning":
+            text = f"warning: {text}"
         return f"{text}\n    {self.hint}" if self.hint else text
 
 

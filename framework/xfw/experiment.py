@@ -11,7 +11,6 @@ from xfw.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
-    import pluggy
     import torch
 
     from xfw.analysis.output import Output
@@ -25,10 +24,10 @@ __all__ = [
     "Analyzer",
     "Array",
     "Dataset",
-    "Epoch",
     "Experiment",
     "Metric",
     "Optimizer",
+    "Pass",
     "Preset",
     "Records",
     "Stage",
@@ -63,13 +62,13 @@ class Dataset:
 
 
 @attrs.frozen
-class Epoch:
+class Pass:
     """Describe one pass of training: which data set, batch size, order and number of steps.
 
     ``order`` is ``"shuffled"`` (a fresh keyed permutation for this epoch), ``"sequential"``, or ``"given"``: the hook
-    ``draw_order`` then says which ``examples`` of the data set each trial visits. The last, shorter batch is kept.
+    ``sample_order`` then says which ``examples`` of the data set each trial visits. The last, shorter batch is kept.
     ``steps`` other than the number of batches walks through the same batches again from the start (wrap-around),
-    without reshuffling. ``phase`` is a label of the plugin's own, for passes that are alike otherwise. ``evaluated``
+    without reshuffling. ``label`` is a name of the plugin's own, for passes that are alike otherwise. ``evaluated``
     counts the examples that ``train_step`` evaluates beside its batch, for estimates of time and memory. ``every`` says
     how often ``train_step`` is told that it is ``due``: in every so many steps from the first on, and in the last.
     """
@@ -79,7 +78,7 @@ class Epoch:
     order: str = "shuffled"
     steps: int | None = None
     examples: int | None = None
-    phase: str = ""
+    label: str = ""
     evaluated: int = 0
     every: int = 1
 
@@ -223,27 +222,28 @@ class Experiment:
     name: str
     version: str
     module: Any
-    hooks: pluggy.HookRelay
+    hooks: Any
     config_class: type
 
     def presets(self) -> Mapping[str, Preset]:
         """Return the named configurations; none where the plugin declares none."""
-        return self.hooks.presets() or {}
+        return self.hooks.define_presets() or {}
 
 
 def stages_of(hooks: Any, config: Any) -> tuple[Stage, ...]:
     """Return the stages of an experiment, in order; ``train`` alone where it names none."""
-    stages = tuple(hooks.stages(config=config) or (TRAIN,))
+    stages = tuple(hooks.define_stages(config=config) or (TRAIN,))
     names = [stage.name for stage in stages]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise UserError(
-            f"stages: {', '.join(names)}: '{repeated[0]}' is named twice", hint="give each stage a name of its own"
+            f"define_stages: {', '.join(names)}: '{repeated[0]}' is named twice",
+            hint="give each stage a name of its own",
         )
     uncounted = [stage.name for stage in stages if stage.cells is None and stage.name != TRAIN.name]
     if uncounted:
         raise UserError(
-            f"stages: stage '{uncounted[0]}' has no number of cells, which only '{TRAIN.name}' may leave out",
+            f"define_stages: stage '{uncounted[0]}' has no number of cells, which only '{TRAIN.name}' may leave out",
             hint=f"say how often run_cell is called: xfw.Stage({uncounted[0]!r}, ..., cells=N)",
         )
     return stages

@@ -1,16 +1,23 @@
 """The contract between xfw and a paper plugin, on one page.
 
-A plugin is a module that states ``api = 1`` and implements some of these hooks with ``@xfw.hookimpl``.
-Hooks are called with keywords; an implementation names only the arguments that it uses. Kinds:
-*one* (exactly one answer; required, or with a default) and *all* (observers, in registration order).
-No hook module may import torch, h5py or matplotlib at its top: the hooks do, when called.
+A plugin is a module that states ``api = 2`` and implements some of these hooks with ``@xfw.hookimpl``. Hooks are
+called with keywords; an implementation names only the arguments that it uses. A specification says
+
+* ``one``: there is exactly one answer, the experiment's; without it the hook is an observer, of which extensions may
+  have one each, called in the order of registration;
+* ``required``: every experiment implements it;
+* ``home``: the module it belongs in. ``"plugin"`` is the module that the entry point names; it imports neither
+  torch, h5py nor matplotlib, because every command imports it. ``"hooks"`` and ``"analysis_hooks"`` are the modules
+  that the first one names in variables of these names; they are imported when models are built, or results analysed.
+  A plugin that names none keeps all hooks in one module; one that names no ``analysis_hooks`` has those in ``hooks``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import attrs
 import pluggy
 
 if TYPE_CHECKING:
@@ -22,42 +29,64 @@ if TYPE_CHECKING:
     from xfw.engine.block import Block
     from xfw.engine.rng import Rng
     from xfw.errors import Problem
-    from xfw.experiment import Analyzer, Dataset, Epoch, Metric, Optimizer, Preset, Records, Stage
+    from xfw.experiment import Analyzer, Dataset, Metric, Optimizer, Pass, Preset, Records, Stage
     from xfw.store.results import TrialSource
     from xfw.tracking.protocol import Tracker
 
-API = 1
+API = 2
 """The hook interface this version of xfw speaks; a plugin states the one it was written for as ``api``."""
 
-hookspec = pluggy.HookspecMarker("xfw")
+HOMES = ("plugin", "hooks", "analysis_hooks")
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
 hookimpl = pluggy.HookimplMarker("xfw")
+
+
+@attrs.frozen
+class Contract:
+    """What a specification says of its hook beside arguments and answer."""
+
+    one: bool
+    required: bool
+    home: str
+
+
+def hookspec(home: str, *, one: bool = False, required: bool = False) -> Callable[[Function], Function]:
+    """Mark a function as the specification of a hook."""
+
+    def mark(function: Function) -> Function:
+        function.xfw_contract = Contract(one, required, home)  # type: ignore[attr-defined]
+        return pluggy.HookspecMarker("xfw")(function, firstresult=one)
+
+    return mark
 
 
 # --- configuration: called by every command, must be light ----------------------------------------------
 
 
-@hookspec(firstresult=True)
-def configuration() -> type:
-    """Return the attrs class of the experiment's configuration, made with ``xfw.key``. Kind: one, required."""
+@hookspec("plugin", one=True, required=True)
+def define_config() -> type:
+    """Return the attrs class of the experiment's configuration, made with ``xfw.key``."""
 
 
-@hookspec(firstresult=True)
-def presets() -> Mapping[str, Preset]:
-    """Return the named configurations; ``quick`` is the one used by default. Kind: one, default none."""
+@hookspec("plugin", one=True)
+def define_presets() -> Mapping[str, Preset]:
+    """Return the named configurations; ``quick`` is the one used by default. Default: none."""
 
 
-@hookspec(firstresult=True)
-def check_configuration(config: Any, given: frozenset[str]) -> Sequence[Problem]:
-    """Return the problems that bounds of single keys cannot express. Kind: one, default none.
+@hookspec("plugin", one=True)
+def check_config(config: Any, given: frozenset[str]) -> Sequence[Problem]:
+    """Return the problems that bounds of single keys cannot express. Default: none.
 
-    ``given`` holds the key paths that the user set. A problem whose message starts with ``warning:`` does
-    not stop the run: it is printed once, and only if every condition of the run has it.
+    ``given`` holds the key paths that the user set. A problem of level ``"warning"`` does not stop the run:
+    it is printed once, and only if every condition of the run has it.
     """
 
 
-@hookspec(firstresult=True)
+@hookspec("plugin", one=True)
 def choose_source(config: Any, stored: Sequence[Mapping[str, Any]]) -> int:
-    """Return which condition of ``--from RUN`` a condition starts from, as an index into ``stored``. Kind: one.
+    """Return which condition of ``--from RUN`` a condition starts from, as an index into ``stored``.
 
     ``stored`` holds RUN's whole configuration of each of its conditions, nested by key. Called while the
     run is planned and again when a block starts; raises ``UserError`` where none fits. Default: RUN's only
@@ -65,49 +94,54 @@ def choose_source(config: Any, stored: Sequence[Mapping[str, Any]]) -> int:
     """
 
 
-@hookspec(firstresult=True)
-def independent_keys(config: Any) -> Sequence[str]:
-    """Return the key paths whose values enter the random keys. Kind: one, default none.
+@hookspec("plugin", one=True)
+def select_unpaired_keys(config: Any) -> Sequence[str]:
+    """Return the key paths whose values enter the random keys. Default: none.
 
     Without them equal trial indices of all conditions share their random streams (paired comparison).
     """
 
 
-@hookspec(firstresult=True)
-def records(config: Any) -> Records:
-    """Declare the streams and arrays that the experiment stores. Kind: one, required."""
+@hookspec("plugin", one=True, required=True)
+def declare_records(config: Any) -> Records:
+    """Declare the streams and arrays that the experiment stores."""
+
+
+@hookspec("plugin", one=True)
+def define_stages(config: Any) -> Sequence[Stage]:
+    """Return the parts of the pipeline, in order; equal for all conditions. Default: ``train`` alone."""
 
 
 # --- one model: called once per trial or per block, in the process that trains ---------------------------
 
 
-@hookspec(firstresult=True)
+@hookspec("hooks", one=True, required=True)
 def load_data(config: Any, sources: Sources) -> Mapping[str, Dataset]:
-    """Return the data sets by name. Kind: one, required; called once per block, on the CPU."""
+    """Return the data sets by name; called once per block, on the CPU."""
 
 
-@hookspec(firstresult=True)
+@hookspec("hooks", one=True, required=True)
 def build_model(config: Any) -> torch.nn.Module:
-    """Return one trial's network. Kind: one, required.
+    """Return one trial's network.
 
     Called once per trial on the CPU with the global generator seeded from the trial's ``init`` key (and
     restored afterwards). Numbers that differ between trials belong into buffers of the module.
     """
 
 
-@hookspec(firstresult=True)
-def optimizer(config: Any) -> Optimizer:
-    """Return the optimizer of one trial. Kind: one; without it nothing but ``train_step`` changes the model."""
+@hookspec("hooks", one=True)
+def build_optimizer(config: Any) -> Optimizer:
+    """Return the optimizer of one trial. Default: none, so that only ``train_step`` itself changes the model."""
 
 
-@hookspec(firstresult=True)
-def epochs(config: Any) -> Sequence[Epoch]:
-    """Return the passes of training, in order. Kind: one, required; called once per block."""
+@hookspec("hooks", one=True, required=True)
+def plan_passes(config: Any) -> Sequence[Pass]:
+    """Return the passes of training, in order; called once per block."""
 
 
-@hookspec(firstresult=True)
-def draw_order(config: Any, trial: int, generator: np.random.Generator, number: int, count: int) -> np.ndarray:
-    """Return which examples one trial visits in a pass whose order is ``"given"``. Kind: one.
+@hookspec("hooks", one=True)
+def sample_order(config: Any, trial: int, generator: np.random.Generator, number: int, count: int) -> np.ndarray:
+    """Return which examples one trial visits in a pass whose order is ``"given"``.
 
     ``count`` indices into the data set, in order; repetition is allowed. ``number`` counts the passes of the
     trial's whole life, also over ``--from``; ``generator`` is keyed by trial and number. Called again on resume,
@@ -115,99 +149,94 @@ def draw_order(config: Any, trial: int, generator: np.random.Generator, number: 
     """
 
 
-@hookspec(firstresult=True)
+@hookspec("hooks", one=True, required=True)
 def train_step(
     model: torch.nn.Module,
     batch: tuple[torch.Tensor, ...],
     rng: Rng,
-    epoch: Epoch,
+    pass_: Pass,
     data: Mapping[str, Resident],
     due: bool,
 ) -> Any:
-    """Return the loss of one model on one batch, or ``(loss, metrics)``. Kind: one, required.
+    """Return the loss of one model on one batch, or ``(loss, metrics)``.
 
     Written for a single model and pure in tensors (no ``.item()``, no Python branch on a value). The core
     takes gradients and steps the optimizer. An update that is not gradient descent happens here, in
     place, and only ``metrics`` is returned: a mapping of 0-d tensors, or of the axes that a step stream declares.
-    ``epoch`` is the pass that the step belongs to (plain values: a branch on them is fine), ``data`` holds the
+    ``pass_`` is the pass that the step belongs to (plain values: a branch on them is fine), ``data`` holds the
     data sets on the device: ``data[name].take(index)`` returns examples as a batch. ``due`` is true in the steps that
-    ``Epoch.every`` names: a plain value, for what shall not happen in every step.
+    ``Pass.every`` names: a plain value, for what shall not happen in every step.
     """
 
 
-@hookspec(firstresult=True)
+@hookspec("hooks", one=True)
 def evaluate_step(model: torch.nn.Module, batch: tuple[torch.Tensor, ...]) -> Mapping[str, torch.Tensor]:
-    """Return sums over one batch (for example the number of correct predictions). Kind: one.
+    """Return sums over one batch (for example the number of correct predictions).
 
     Called without gradients and in evaluation state by ``block.evaluate(name)``, which adds the batches up.
     """
 
 
-@hookspec(firstresult=True)
-def stages(config: Any) -> Sequence[Stage]:
-    """Return the parts of the pipeline, in order. Kind: one, default ``train`` alone; equal for all conditions."""
-
-
 # --- the block: observers, called for all trials of a block at once --------------------------------------
 
 
-@hookspec
+@hookspec("hooks")
 def on_start(block: Block, source: Sequence[TrialSource] | None) -> None:
-    """Prepare a block's trials before their first epoch. Kind: all.
+    """Prepare a block's trials before their first pass.
 
     ``source`` holds, for each trial in order, what ``--from RUN`` stored for the trial of equal index.
     Not called on resume: everything set here is part of the committed state.
     """
 
 
-@hookspec
+@hookspec("hooks")
 def on_epoch_start(block: Block) -> None:
-    """Act before the first step of an epoch. Kind: all."""
+    """Act before the first step of a pass."""
 
 
-@hookspec
+@hookspec("hooks")
 def on_epoch_end(block: Block, metrics: Mapping[str, torch.Tensor]) -> None:
-    """Act after the last step of an epoch. Kind: all.
+    """Act after the last step of a pass.
 
-    ``metrics`` holds the epoch's mean of every quantity that ``train_step`` returned (``loss``
+    ``metrics`` holds the pass's mean of every quantity that ``train_step`` returned (``loss``
     included), each a tensor with one value per trial.
     """
 
 
-@hookspec
+@hookspec("hooks")
 def on_end(block: Block) -> None:
-    """Act after training (a final evaluation, final arrays), before later stages. Kind: all."""
+    """Act after training (a final evaluation, final arrays), before later stages."""
 
 
-@hookspec
+@hookspec("hooks")
 def run_cell(block: Block, stage: str, cell: int) -> None:
-    """Compute one cell of a stage that does not train, for all trials of the block. Kind: all.
+    """Compute one cell of a stage that does not train, for all trials of the block.
 
     A resume repeats cells that were not committed: what a cell stores must follow from the state before it.
     """
 
 
-@hookspec(firstresult=True)
+@hookspec("hooks", one=True)
 def describe_record(config: Any, trial: int, row: Mapping[str, Any], last: int, debug: bool) -> str:
-    """Return the line of the block's log for one record of the default stream. Kind: one, default ``key=value``."""
+    """Return the line of the block's log for one record of the default stream. Default: ``key=value``."""
 
 
 # --- results: called by analyze, in a process without training -------------------------------------------
 
 
-@hookspec(firstresult=True)
-def metrics() -> Sequence[Metric]:
-    """Return the derived quantities that summaries, comparisons and targets speak of. Kind: one, default none."""
+@hookspec("analysis_hooks", one=True)
+def define_metrics() -> Sequence[Metric]:
+    """Return the derived quantities that summaries, comparisons and targets speak of. Default: none."""
 
 
-@hookspec(firstresult=True)
+@hookspec("analysis_hooks", one=True)
 def analyze() -> Sequence[Analyzer]:
-    """Return the experiment's own tables and figures. Kind: one, default none."""
+    """Return the experiment's own tables and figures. Default: none."""
 
 
 # --- services: called in the process that supervises a run -----------------------------------------------
 
 
-@hookspec
-def trackers() -> Sequence[type[Tracker]]:
-    """Return what ``--track NAME`` can send a run to. Kind: all; must import no service's package."""
+@hookspec("plugin")
+def register_trackers() -> Sequence[type[Tracker]]:
+    """Return what ``--track NAME`` can send a run to; must import no service's package."""

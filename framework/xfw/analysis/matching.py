@@ -56,7 +56,7 @@ class Sample:
 
 def published(experiment: Experiment, targets: Targets) -> list[Published]:
     """Return every target with its metric and configurations; raise ``WrongInput`` with all mistakes."""
-    metrics = {metric.name: metric for metric in experiment.hooks.metrics() or ()}
+    metrics = {metric.name: metric for metric in experiment.hooks.define_metrics() or ()}
     schema = schema_of(experiment.config_class)
     groups = sorted({path.partition(".")[0] for path in schema.keys if "." in path})
     configs = Configurations(experiment)
@@ -131,7 +131,7 @@ def row_problems(
     if not target.at:
         return [Problem(f"{path}.at", f"missing: '{metric.name}' is a series along '{metric.series}'")]
     config: Any = structure(experiment.config_class, nested(groups[0][0]))
-    streams = {stream.name: stream for stream in experiment.hooks.records(config=config).streams}
+    streams = {stream.name: stream for stream in experiment.hooks.declare_records(config=config).streams}
     stream = streams.get(metric.series)
     if stream is None:
         return [Problem(f"{path}.metric", f"its stream '{metric.series}' is not recorded by this configuration")]

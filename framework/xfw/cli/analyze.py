@@ -71,12 +71,12 @@ def analyze(
     assigned = _assigned(assignments)
 
     def runless(experiment: Experiment) -> bool:
-        known = all_analyzers(experiment.hooks.metrics(), experiment.hooks.analyze())
+        known = all_analyzers(experiment.hooks.define_metrics(), experiment.hooks.analyze())
         return bool(names) and not any(_reads_run(each, assigned) for each in find(known, names, experiment.name))
 
     with ExitStack() as stack:
         experiment, results, report = _open(run, results_dir, stack, runless)
-        known = all_analyzers(experiment.hooks.metrics(), experiment.hooks.analyze())
+        known = all_analyzers(experiment.hooks.define_metrics(), experiment.hooks.analyze())
         left_out: list[tuple[str, str]] = []
         if names:
             selected = find(known, names, experiment.name)
@@ -122,14 +122,14 @@ def compare(
             raise WrongInput(f"run {twice[0]} is given twice: a run cannot be compared with itself")
         if len(ids) > 1:
             report = report / f"with-{'-'.join(ids[1:])}"
-        shared = all_analyzers(experiment.hooks.metrics(), None)["compare"]
+        shared = all_analyzers(experiment.hooks.define_metrics(), None)["compare"]
         options = _options([shared], assignments)[shared.name]
         output = _output(directory, report, formats, as_json)
         if len(sealed) == 1:
             _refuse_unavailable([shared], first, experiment.name)
             shared.run(first, options, output)
         else:
-            compare_runs(sealed, options, output, metrics_of(experiment.hooks.metrics(), sealed[0]))
+            compare_runs(sealed, options, output, metrics_of(experiment.hooks.define_metrics(), sealed[0]))
         _finish(output, as_json, [])
 
 

@@ -34,7 +34,9 @@ def chosen_trackers(experiment: Experiment, texts: Sequence[str]) -> list[Chosen
         return []
     from xfw.tracking.session import Chosen
 
-    known: dict[str, type[Tracker]] = {each.name: each for found in experiment.hooks.trackers() for each in found or ()}
+    known: dict[str, type[Tracker]] = {
+        each.name: each for found in experiment.hooks.register_trackers() for each in found or ()
+    }
     chosen = []
     for text in texts:
         name, _, given = text.partition(":")
@@ -52,7 +54,7 @@ def tracked(run: RunDir, trackers: Sequence[Chosen], experiment: Experiment) -> 
         return nullcontext()
     from xfw.tracking.session import Tracking
 
-    return Tracking(run, trackers, experiment.hooks.metrics())
+    return Tracking(run, trackers, experiment.hooks.define_metrics())
 
 
 def unknown_tracker(name: str, known: Sequence[str]) -> UserError:

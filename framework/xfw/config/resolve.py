@@ -25,7 +25,6 @@ __all__ = ["Resolved", "SourceConfig", "condition_configs", "resolve"]
 
 DEFAULT_PRESET = "quick"
 COMMAND_LINE = "command line"
-WARNING = "warning:"
 Points = Mapping[str, tuple[Any, ...]]
 
 
@@ -328,11 +327,10 @@ def structured(experiment: Experiment, values: Mapping[str, Any]) -> Any:
 
 def checked(experiment: Experiment, configs: Sequence[Any], given: frozenset[str]) -> tuple[str, ...]:
     """Ask the experiment about every condition; return the warnings that all of them raise."""
-    found = [list(experiment.hooks.check_configuration(config=config, given=given) or ()) for config in configs]
-    refuse(experiment.name, [one for each in found for one in each if not one.message.startswith(WARNING)])
-    warnings = [{str(one) for one in each if one.message.startswith(WARNING)} for each in found]
-    everywhere = set.intersection(*warnings) if warnings else set()
-    return tuple(text for text in dict.fromkeys(str(one) for one in found[0]) if text in everywhere)
+    problems = [list(experiment.hooks.check_config(config=config, given=given) or ()) for config in configs]
+    refuse(experiment.name, [problem for found in problems for problem in found if problem.level == "error"])
+    everywhere = set.intersection(*map(set, problems)) if problems else set()
+    return tuple(str(problem) for problem in dict.fromkeys(problems[0]) if problem in everywhere)
 
 
 def default_trials(experiment: Experiment, preset: str, named: NamedRun | None) -> int:

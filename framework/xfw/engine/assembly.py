@@ -25,7 +25,7 @@ from xfw.engine.step import StepCode, step_code
 from xfw.engine.strategy import Stepper, make_stepper
 from xfw.engine.trainer import Trainer
 from xfw.errors import UserError
-from xfw.experiment import Dataset, Epoch, Records
+from xfw.experiment import Dataset, Pass, Records
 from xfw.seeds import generator
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Parts:
     configs: Sequence[Any]
     network: Network
     datasets: Mapping[str, Dataset]
-    epochs: Sequence[Epoch]
+    epochs: Sequence[Pass]
     optimizer: ArenaOptimizer | None
     code: StepCode
     words_T2: torch.Tensor
@@ -68,9 +68,9 @@ def assemble(manifest: Manifest, plan: BlockPlan, experiment: Experiment) -> Par
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     loaded = hooks.load_data(config=configs[0], sources=Sources(manifest.execution.data_dir or None))
-    epochs = list(hooks.epochs(config=configs[0]))
+    epochs = list(hooks.plan_passes(config=configs[0]))
     check_epochs(epochs, {name: len(dataset) for name, dataset in loaded.items()})
-    optimizers = [hooks.optimizer(config=config) for config in configs]
+    optimizers = [hooks.build_optimizer(config=config) for config in configs]
     optimizer = None
     if optimizers[0] is not None:
         optimizer = ArenaOptimizer(optimizers, network.arena_TP, network.gradients_TP, network.trained_width)
@@ -86,7 +86,7 @@ def assemble(manifest: Manifest, plan: BlockPlan, experiment: Experiment) -> Par
         code=step_code(hooks, residents),
         words_T2=key_words(keys, device),
         draw=_given_orders(hooks, lanes, configs),
-        records=hooks.records(config=configs[0]),
+        records=hooks.declare_records(config=configs[0]),
     )
 
 
@@ -95,9 +95,9 @@ def _given_orders(hooks: Any, lanes: Sequence[Member], configs: Sequence[Any]) -
 
     def drawn(config: Any, member: Member, number: int, count: int) -> np.ndarray:
         keyed = generator(int(member.key, 16), "order", number)
-        found = hooks.draw_order(config=config, trial=member.trial, generator=keyed, number=number, count=count)
+        found = hooks.sample_order(config=config, trial=member.trial, generator=keyed, number=number, count=count)
         if found is None:
-            raise UserError("epochs: an order is 'given', but the experiment has no hook draw_order")
+            raise UserError("plan_passes: an order is 'given', but the experiment has no hook sample_order")
         return np.asarray(found)
 
     def draw(number: int, count: int) -> list[np.ndarray]:
@@ -143,7 +143,7 @@ def _needs_deterministic_kernels(network: torch.nn.Module) -> bool:
     return any(isinstance(m, (torch.nn.modules.conv._ConvNd, torch.nn.Embedding)) for m in network.modules())
 
 
-def _difference(candidate: Trainer, reference: Trainer, epoch: Epoch, lanes: Sequence[int]) -> float:
+def _difference(candidate: Trainer, reference: Trainer, epoch: Pass, lanes: Sequence[int]) -> float:
     """Return the largest relative difference of one step's loss, gradients and in-place changes, over ``lanes``."""
     network = candidate.network
     undo = candidate.preserve()

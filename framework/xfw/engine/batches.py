@@ -14,7 +14,7 @@ import torch
 
 from xfw.engine.rng import keyed_order
 from xfw.errors import UserError, did_you_mean
-from xfw.experiment import Dataset, Epoch
+from xfw.experiment import Dataset, Pass
 
 __all__ = ["Batches", "Draw", "Resident", "check_epochs", "count_of", "gather", "prepared", "steps_of", "to_device"]
 
@@ -29,12 +29,12 @@ def to_device(dataset: Dataset, device: torch.device) -> Dataset:
     return Dataset(tuple(tensor.to(device) for tensor in dataset.tensors), dataset.prepare)
 
 
-def count_of(epoch: Epoch, length: int) -> int:
+def count_of(epoch: Pass, length: int) -> int:
     """Return the number of examples that one pass visits in a data set of a length."""
     return length if epoch.examples is None else epoch.examples
 
 
-def steps_of(epoch: Epoch, length: int) -> int:
+def steps_of(epoch: Pass, length: int) -> int:
     """Return the number of steps of a pass over a data set of a length."""
     return epoch.steps if epoch.steps is not None else -(-count_of(epoch, length) // epoch.batch_size)
 
@@ -51,25 +51,25 @@ def prepared(dataset: Dataset, raw: tuple[torch.Tensor, ...], dtype: torch.dtype
     return tuple(part.to(dtype) if part.is_floating_point() else part for part in parts)
 
 
-def check_epochs(epochs: Sequence[Epoch], lengths: Mapping[str, int]) -> None:
+def check_epochs(epochs: Sequence[Pass], lengths: Mapping[str, int]) -> None:
     """Raise UserError where an epoch names no order or data set that there is, or is without examples or steps."""
     for epoch in epochs:
         if epoch.order not in ORDERS:
             hint = did_you_mean(epoch.order, ORDERS)
-            raise UserError(f"epochs: unknown order '{epoch.order}', expected {' or '.join(ORDERS)}", hint=hint)
+            raise UserError(f"plan_passes: unknown order '{epoch.order}', expected {' or '.join(ORDERS)}", hint=hint)
         if (epoch.examples is not None) != (epoch.order == "given"):
-            raise UserError("epochs: `examples` goes with order='given', and order='given' needs it")
+            raise UserError("plan_passes: `examples` goes with order='given', and order='given' needs it")
         for name, value in _counts(epoch).items():
             if value is not None and value < 1:
-                raise UserError(f"epochs: {name} is {value}, expected at least 1")
+                raise UserError(f"plan_passes: {name} is {value}, expected at least 1")
         if epoch.dataset not in lengths:
             hint = did_you_mean(epoch.dataset, lengths)
-            raise UserError(f"epochs: unknown data set '{epoch.dataset}'; load_data returned others", hint=hint)
+            raise UserError(f"plan_passes: unknown data set '{epoch.dataset}'; load_data returned others", hint=hint)
         if lengths[epoch.dataset] == 0:
             raise UserError(f"load_data: data set '{epoch.dataset}' is empty")
 
 
-def _counts(epoch: Epoch) -> dict[str, int | None]:
+def _counts(epoch: Pass) -> dict[str, int | None]:
     return {name: getattr(epoch, name) for name in ("batch_size", "steps", "examples", "every")}
 
 
@@ -79,7 +79,7 @@ def _check_order(drawn: np.ndarray, count: int, length: int) -> None:
     if not whole or drawn.min() < 0 or drawn.max() >= length:
         found = f" from {drawn.min()} to {drawn.max()}" if drawn.size else ""
         raise UserError(
-            f"draw_order: returned {drawn.dtype} of shape {drawn.shape}{found}, "
+            f"sample_order: returned {drawn.dtype} of shape {drawn.shape}{found}, "
             f"expected {count} whole numbers from 0 to {length - 1}"
         )
 
@@ -119,10 +119,10 @@ class Batches:
     """The order in which one epoch visits its data set, for every trial; positions live on the device.
 
     ``order_TN`` and ``position`` keep their addresses, so that a captured step reads what is written later. ``due``
-    says of the step under way what ``Epoch.every`` asks.
+    says of the step under way what ``Pass.every`` asks.
     """
 
-    def __init__(self, epoch: Epoch, dataset: Dataset, words_T2: torch.Tensor, draw: Draw) -> None:
+    def __init__(self, epoch: Pass, dataset: Dataset, words_T2: torch.Tensor, draw: Draw) -> None:
         self.epoch, self.dataset, self._words_T2, self._draw = epoch, dataset, words_T2, draw
         self.due = True
         device = words_T2.device

@@ -354,7 +354,7 @@ def chosen_stages(hooks: Any, configs: Sequence[Any], names: Sequence[str]) -> l
                 declared[stage.name].append(stage)
     for name, found in declared.items():
         if len(set(found)) != 1 or len(found) != len(configs):
-            raise UserError(f"stages: the trials of one block differ in the stage '{name}'")
+            raise UserError(f"define_stages: the trials of one block differ in the stage '{name}'")
     return [found[0] for found in declared.values()]
 
 

@@ -10,7 +10,7 @@ import torch
 
 from xfw.engine.batches import Resident
 from xfw.errors import UserError
-from xfw.experiment import Epoch
+from xfw.experiment import Pass
 
 __all__ = ["StepCode", "split_output", "step_code"]
 
@@ -19,7 +19,7 @@ __all__ = ["StepCode", "split_output", "step_code"]
 class StepCode:
     """The plugin's single-model functions, resolved once so that a step costs no hook call."""
 
-    train_step: Callable[[Any, tuple[torch.Tensor, ...], Any, Epoch, bool], Any]
+    train_step: Callable[[Any, tuple[torch.Tensor, ...], Any, Pass, bool], Any]
     evaluate_step: Callable[[Any, tuple[torch.Tensor, ...]], Mapping[str, torch.Tensor]]
 
 
@@ -45,8 +45,8 @@ def step_code(hooks: Any, data: Mapping[str, Resident]) -> StepCode:
 def _train_step(hooks: Any, data: Mapping[str, Resident]) -> Callable[..., Any]:
     function, names = _implementation(hooks.train_step)
 
-    def step(model: Any, batch: tuple[torch.Tensor, ...], rng: Any, epoch: Epoch, due: bool) -> Any:
-        every = {"model": model, "batch": batch, "rng": rng, "epoch": epoch, "data": data, "due": due}
+    def step(model: Any, batch: tuple[torch.Tensor, ...], rng: Any, pass_: Pass, due: bool) -> Any:
+        every = {"model": model, "batch": batch, "rng": rng, "pass_": pass_, "data": data, "due": due}
         return function(**{name: every[name] for name in names})
 
     return step

@@ -16,7 +16,7 @@ from xfw.engine.network import Network
 from xfw.engine.optimizer import ArenaOptimizer
 from xfw.engine.stacked import StackedStepper
 from xfw.errors import UserError, did_you_mean
-from xfw.experiment import Dataset, Epoch
+from xfw.experiment import Dataset, Pass
 
 __all__ = ["Trainer"]
 
@@ -45,14 +45,14 @@ class Trainer:
         self.device, self._draw, self._step_variables = network.device, draw, step_variables
         self._captured = Captured(self.device, self.preserve, log)
         self._epoch = torch.zeros((), dtype=torch.int64, device=self.device)
-        self._batches: dict[Epoch, Batches] = {}
-        self._meters: dict[Epoch, dict[str, torch.Tensor]] = {}
+        self._batches: dict[Pass, Batches] = {}
+        self._meters: dict[Pass, dict[str, torch.Tensor]] = {}
         self._totals: dict[str, dict[str, torch.Tensor]] = {}
-        self._spec: Epoch | None = None
+        self._spec: Pass | None = None
 
     # --- one epoch ---------------------------------------------------------------------------------------
 
-    def begin(self, spec: Epoch, number: int, step: int = 0) -> int:
+    def begin(self, spec: Pass, number: int, step: int = 0) -> int:
         """Start (or, at ``step``, go on with) epoch ``number``; return its number of steps."""
         self._spec = spec
         if spec not in self._batches:
@@ -68,7 +68,7 @@ class Trainer:
                 meter.zero_()
         return batches.steps
 
-    def _make_batches(self, spec: Epoch) -> Batches:
+    def _make_batches(self, spec: Pass) -> Batches:
         return Batches(spec, self.datasets[spec.dataset], self.stepper.words_T2, self._draw)
 
     def step(self, index: int) -> None:
@@ -114,7 +114,7 @@ class Trainer:
 
     # --- rehearsal ---------------------------------------------------------------------------------------
 
-    def gradients(self, spec: Epoch) -> dict[str, torch.Tensor]:
+    def gradients(self, spec: Pass) -> dict[str, torch.Tensor]:
         """Return the metrics of one step without an update; the gradient arena holds its gradients."""
         batches = self._make_batches(spec)
         return self.stepper.train(batches, batches.take(batches.size(0)), self._epoch)

@@ -135,7 +135,7 @@ def group_members(
     """Return all trials of the conditions of a group, by condition and then by index."""
     members = []
     for index in group:
-        independent = experiment.hooks.independent_keys(config=configs[index]) or ()
+        independent = experiment.hooks.select_unpaired_keys(config=configs[index]) or ()
         members += members_of(index, configs[index], range(request.trials), request.seed, independent)
     return members
 

@@ -12,7 +12,7 @@ import attrs
 from torch import nn
 
 from xfw.engine.batches import count_of, steps_of
-from xfw.experiment import Epoch
+from xfw.experiment import Pass
 
 __all__ = ["Estimate", "Work", "estimate", "work_of"]
 
@@ -69,7 +69,7 @@ def work_of(model: nn.Module) -> Work:
 
 
 def estimate(
-    work: Work, epochs: Sequence[Epoch], lengths: Mapping[str, int], width: int, device: str, itemsize: int = 4
+    work: Work, epochs: Sequence[Pass], lengths: Mapping[str, int], width: int, device: str, itemsize: int = 4
 ) -> Estimate:
     """Return the estimate of a block of ``width`` trials; ``lengths`` counts the examples of each data set."""
     steps = sum(steps_of(epoch, lengths[epoch.dataset]) for epoch in epochs)

@@ -15,7 +15,7 @@ from xfw.config.identity import canonical
 from xfw.config.resolve import condition_configs
 from xfw.config.structure import unstructure
 from xfw.errors import UserError
-from xfw.experiment import Epoch, Experiment
+from xfw.experiment import Experiment, Pass
 from xfw.manifest import BlockPlan, Execution, Manifest
 from xfw.plan.estimate import Work, work_of
 from xfw.plan.shape import Shape, estimated
@@ -45,7 +45,7 @@ class Entry:
     """One measured block: its work and passes, how it ran, and the seconds it took."""
 
     work: Work
-    epochs: tuple[Epoch, ...]
+    epochs: tuple[Pass, ...]
     steps: int
     width: int
     strategy: str
@@ -134,7 +134,7 @@ def _entry(experiment: Experiment, configs: Sequence[Any], timing: BlockTiming, 
     text = canonical(unstructure(config))
     if text not in known:
         known[text] = _work(experiment, config)
-    epochs = tuple(experiment.hooks.epochs(config=config))
+    epochs = tuple(experiment.hooks.plan_passes(config=config))
     manner = _manner(timing.manifest.execution)
     return Entry(known[text], epochs, block.steps, block.width, block.strategy, manner, timing.seconds)
 

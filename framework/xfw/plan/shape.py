@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import attrs
 
 from xfw.data.sources import Sources
-from xfw.experiment import Epoch, Experiment
+from xfw.experiment import Experiment, Pass
 from xfw.manifest import Execution
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Shape:
 
     strategy: str
     work: Work
-    epochs: tuple[Epoch, ...]
+    epochs: tuple[Pass, ...]
     lengths: Mapping[str, int]
 
 
@@ -67,7 +67,7 @@ def measure(experiment: Experiment, config: Any, execution: Execution, sources: 
     from xfw.plan.estimate import work_of
 
     datasets = experiment.hooks.load_data(config=config, sources=sources)
-    epochs = tuple(experiment.hooks.epochs(config=config))
+    epochs = tuple(experiment.hooks.plan_passes(config=config))
     lengths = {name: len(dataset) for name, dataset in datasets.items()}
     check_epochs(epochs, lengths)
     with torch.random.fork_rng(devices=[]):

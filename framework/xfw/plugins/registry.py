@@ -1,4 +1,4 @@
-"""Load one experiment with the extensions into a hook manager of its own."""
+"""Load one experiment with the extensions into hooks of its own; heavy modules when one of their hooks is called."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 from importlib.metadata import EntryPoint
+from types import ModuleType
 from typing import Any
 
 import attrs
@@ -16,22 +18,70 @@ import pluggy
 from xfw import hookspecs
 from xfw.errors import UserError
 from xfw.experiment import Experiment
-from xfw.plugins.contract import check_hooks, hooks_of, incompatibility
+from xfw.plugins.contract import check_hooks, home_in, hooks_of, incompatibility, specifications
 from xfw.plugins.discovery import PluginInfo, allowed, discover, find
 from xfw.plugins.observe import isolated, trace_calls
 
-__all__ = ["Loaded", "PluginInfo", "discover", "load_experiment", "probe"]
+__all__ = ["Hooks", "Loaded", "PluginInfo", "discover", "load_experiment", "probe"]
+
+
+class Hooks:
+    """The hooks of an experiment and the extensions, as attributes.
+
+    The first access to a hook imports the module of each plugin that it belongs in. Raises ``UserError`` where
+    that of the experiment cannot be used; an extension's is reported on the error stream and left out.
+    """
+
+    def __init__(self, *plugins: Loaded) -> None:
+        """``plugins`` holds the experiment last, whose answers count."""
+        self._manager = pluggy.PluginManager("xfw")
+        self._manager.add_hookspecs(hookspecs)
+        self._plugins = list(plugins)
+        self._homes = {name: spec.home for name, spec in specifications().items()}
+        for loaded in plugins:
+            self._register(loaded, "plugin")
+        if os.environ.get("XFW_TRACE") == "1":
+            trace_calls(self._manager)
+
+    def __getattr__(self, name: str) -> pluggy.HookCaller:
+        home = self._homes.get(name, "plugin")
+        if home != "plugin":
+            for place, loaded in enumerate(self._plugins):
+                own = home_in(loaded.modules, home)
+                if own not in loaded.modules and loaded.info.state == "ok":
+                    self._plugins[place] = self._completed(loaded, own)
+        caller: pluggy.HookCaller = getattr(self._manager.hook, name)
+        return caller
+
+    def _completed(self, loaded: Loaded, home: str) -> Loaded:
+        loaded = with_module(loaded, home)
+        if loaded.info.state == "ok":
+            self._register(loaded, home)
+        elif loaded.info.kind == "experiment":
+            raise unusable(loaded.info)
+        else:
+            print(f"warning: {unusable(loaded.info)}", file=sys.stderr)  # noqa: T201
+        return loaded
+
+    def _register(self, loaded: Loaded, home: str) -> None:
+        module, name = loaded.modules[home], loaded.info.name
+        self._manager.register(isolated(module, name) if loaded.info.kind == "extension" else module, f"{name} {home}")
+        self._manager.check_pending()
 
 
 @attrs.frozen(eq=False)
 class Loaded:
-    """A plugin after an attempt to import it: its state, hooks, import time in seconds, and traceback if any."""
+    """A plugin after an attempt to import it: its state, its modules by home, the seconds each took, any traceback."""
 
     info: PluginInfo
-    module: Any = None
-    hooks: tuple[str, ...] = ()
-    seconds: float = 0.0
+    modules: Mapping[str, Any] = attrs.field(factory=dict)
+    seconds: Mapping[str, float] = attrs.field(factory=dict)
     traceback: str = ""
+
+    @property
+    def hooks(self) -> tuple[str, ...]:
+        """The names of the hooks that its modules implement."""
+        return hooks_of(*self.modules.values())
 
 
 def load_experiment(name: str, plugins: Sequence[PluginInfo] | None = None) -> Experiment:
@@ -44,59 +94,62 @@ def load_experiment(name: str, plugins: Sequence[PluginInfo] | None = None) -> E
     info = find(name, [plugin for plugin in plugins if plugin.kind == "experiment"], "experiment")
     if not allowed(info.name):
         raise UserError(f"experiment '{info.name}' is left out by XFW_PLUGINS", hint="unset XFW_PLUGINS", exit_code=2)
-    manager = pluggy.PluginManager("xfw")
-    manager.add_hookspecs(hookspecs)
-    register_extensions(manager, [plugin for plugin in plugins if plugin.kind == "extension" and allowed(plugin.name)])
+    usable = []
+    for extension in (plugin for plugin in plugins if plugin.kind == "extension" and allowed(plugin.name)):
+        loaded = probe(extension)
+        if loaded.info.state == "ok":
+            usable.append(loaded)
+        else:
+            print(f"warning: {unusable(loaded.info)}", file=sys.stderr)  # noqa: T201
     loaded = probe(info)
     if loaded.info.state != "ok":
         raise unusable(loaded.info)
-    manager.register(loaded.module, name=info.name)
-    manager.check_pending()
-    if os.environ.get("XFW_TRACE") == "1":
-        trace_calls(manager)
-    return Experiment(info.name, info.version, loaded.module, manager.hook, manager.hook.configuration())
+    hooks = Hooks(*usable, loaded)
+    return Experiment(info.name, info.version, loaded.modules["plugin"], hooks, hooks.define_config())
 
 
-def register_extensions(manager: pluggy.PluginManager, extensions: Sequence[PluginInfo]) -> None:
-    """Load the extensions and register those that are in order; name the others."""
-    for info in extensions:
-        loaded = probe(info)
-        if loaded.info.state == "ok":
-            manager.register(isolated(loaded.module, info.name), name=info.name)
-        else:
-            print(f"warning: {unusable(loaded.info)}", file=sys.stderr)  # noqa: T201
-
-
-def probe(info: PluginInfo, *, strict: bool | None = None) -> Loaded:
-    """Import a plugin and return its state; if ``strict``, what it raises is raised.
+def probe(info: PluginInfo, *, strict: bool | None = None, whole: bool = False) -> Loaded:
+    """Import a plugin's module, or the ``whole`` plugin, and return its state; if ``strict``, what it raises is raised.
 
     By default ``XFW_STRICT_PLUGINS=1`` decides.
     """
+    loaded = Loaded(info)
+    homes = hookspecs.HOMES if whole else hookspecs.HOMES[:1]
+    for home in homes if info.state == "installed" else ():
+        if home == "plugin" or (loaded.info.state == "ok" and hasattr(loaded.modules["plugin"], home)):
+            loaded = with_module(loaded, home, strict=strict)
+    return loaded
+
+
+def with_module(loaded: Loaded, home: str, *, strict: bool | None = None) -> Loaded:
+    """Return a plugin with one more of its modules imported, and the state that it then deserves."""
     if strict is None:
         strict = os.environ.get("XFW_STRICT_PLUGINS") == "1"
-    if info.state != "installed":
-        return Loaded(info)
-    started = time.perf_counter()
+    info, started = loaded.info, time.perf_counter()
     try:
-        module = EntryPoint(info.name, info.module, "").load()
+        if home == "plugin":
+            module = EntryPoint(info.name, info.module, "").load()
+        else:
+            named = getattr(loaded.modules["plugin"], home)
+            module = named if isinstance(named, ModuleType) else import_module(named)
     except (Exception, SystemExit) as error:
         if strict:
             raise
         broken = attrs.evolve(info, state="broken", error=f"{type(error).__name__}: {error}")
-        return Loaded(broken, seconds=time.perf_counter() - started, traceback=traceback.format_exc())
-    seconds = time.perf_counter() - started
-    checked = examined(info, module)
-    if checked.state != "ok" and strict:
+        return attrs.evolve(loaded, info=broken, traceback=traceback.format_exc())
+    modules = {**loaded.modules, home: module}
+    checked = examined(info, modules)
+    if checked.state not in ("ok", "installed") and strict:
         raise unusable(checked)
-    return Loaded(checked, module, hooks_of(module), seconds)
+    return Loaded(checked, modules, {**loaded.seconds, home: time.perf_counter() - started})
 
 
-def examined(info: PluginInfo, module: Any) -> PluginInfo:
-    """Return a plugin with the state that its module deserves."""
-    reason = incompatibility(module, info.distributions[0])
+def examined(info: PluginInfo, modules: Mapping[str, Any]) -> PluginInfo:
+    """Return a plugin with the state that its modules deserve."""
+    reason = incompatibility(modules["plugin"], info.distributions[0])
     if reason:
         return attrs.evolve(info, state="incompatible", error=reason)
-    problems = check_hooks(module, info.kind)
+    problems = check_hooks(modules, info.kind)
     if problems:
         return attrs.evolve(info, state="broken", error="\n".join(str(problem) for problem in problems))
     return attrs.evolve(info, state="ok")

@@ -7,25 +7,20 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import pluggy
-
-from xfw import hookspecs
 from xfw.experiment import Experiment
 from xfw.hookspecs import hookimpl
-from xfw.plugins.discovery import EXPERIMENTS
+from xfw.plugins.discovery import EXPERIMENTS, PluginInfo
+from xfw.plugins.registry import Hooks, Loaded
 
 __all__ = ["make_experiment", "write_distribution"]
 
 
 def make_experiment(config_class: type, name: str = "demo", **hooks: Callable[..., Any]) -> Experiment:
     """Return an experiment with these hooks and this configuration class."""
-    functions: Mapping[str, Callable[..., Any]] = {"configuration": lambda: config_class, **hooks}
+    functions: Mapping[str, Callable[..., Any]] = {"define_config": lambda: config_class, **hooks}
     module = SimpleNamespace(**{hook: hookimpl(function) for hook, function in functions.items()})
-    manager = pluggy.PluginManager("xfw")
-    manager.add_hookspecs(hookspecs)
-    manager.register(module, name=name)
-    manager.check_pending()
-    return Experiment(name, "1.0", module, manager.hook, config_class)
+    info = PluginInfo(name, "experiment", "", "1.0", "", (f"xfw-{name}",), "ok")
+    return Experiment(name, "1.0", module, Hooks(Loaded(info, {"plugin": module})), config_class)
 
 
 def write_distribution(
@@ -37,8 +32,12 @@ def write_distribution(
     module: str = "",
     group: str = EXPERIMENTS,
     version: str = "1.0",
+    target: str = "",
 ) -> Path:
-    """Write an installed package with one plugin into a folder that may stand on the search path of modules."""
+    """Write an installed package with one plugin into a folder that may stand on the search path of modules.
+
+    The entry point names ``target`` where that is another module than the written one.
+    """
     package = package or f"xfw-{plugin.replace('_', '-')}"
     module = module or package.replace("-", "_")
     (folder / f"{module}.py").write_text(source, encoding="utf-8")
@@ -46,5 +45,5 @@ def write_distribution(
     info.mkdir(parents=True)
     metadata = f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\nSummary: a plugin for tests\n"
     (info / "METADATA").write_text(metadata, encoding="utf-8")
-    (info / "entry_points.txt").write_text(f"[{group}]\n{plugin} = {module}\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text(f"[{group}]\n{plugin} = {target or module}\n", encoding="utf-8")
     return folder

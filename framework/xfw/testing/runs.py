@@ -135,7 +135,7 @@ def small_run(results_dir: Path, *, config: Mapping[str, Any] | None = None, **o
     from xfw.testing import small
 
     manifest = make_manifest(experiment="small", config=dict(config or {}), **options)
-    return create_run(results_dir, manifest, small.records(small.Config()))
+    return create_run(results_dir, manifest, small.declare_records(small.Config()))
 
 
 def metrics_of(run: RunDir) -> dict[str, tuple[str, tuple[int, ...], bytes]]:

@@ -119,12 +119,12 @@ def experiment(**changes: Any) -> Experiment:
     hooks: dict[str, Any] = {
         "load_data": load_data,
         "build_model": network,
-        "optimizer": lambda config: xfw.AdamW(lr=config.lr),
-        "epochs": lambda: [xfw.Epoch(batch_size=16)] * 3,
+        "build_optimizer": lambda config: xfw.AdamW(lr=config.lr),
+        "plan_passes": lambda: [xfw.Pass(batch_size=16)] * 3,
         "train_step": train_step,
         "evaluate_step": evaluate_step,
         "on_epoch_end": on_epoch_end,
-        "records": records,
+        "declare_records": records,
     }
     return make_experiment(Config, "shapes", **(hooks | changes))
 

@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 __all__ = [
     "api",
     "build_model",
-    "configuration",
-    "epochs",
+    "build_optimizer",
+    "declare_records",
+    "define_config",
+    "define_presets",
     "evaluate_step",
     "install",
     "load_data",
@@ -36,13 +38,11 @@ __all__ = [
     "on_epoch_end",
     "on_epoch_start",
     "on_start",
-    "optimizer",
-    "presets",
-    "records",
+    "plan_passes",
     "train_step",
 ]
 
-api = 1
+api = 2
 
 EXAMPLES, FEATURES = 200, 6
 
@@ -61,17 +61,17 @@ class Config:
 
 
 @xfw.hookimpl
-def configuration() -> type:
+def define_config() -> type:
     return Config
 
 
 @xfw.hookimpl
-def presets() -> Mapping[str, xfw.Preset]:
+def define_presets() -> Mapping[str, xfw.Preset]:
     return {"quick": xfw.Preset({}, help="a second")}
 
 
 @xfw.hookimpl
-def records(config: Config) -> xfw.Records:  # noqa: ARG001
+def declare_records(config: Config) -> xfw.Records:  # noqa: ARG001
     variables = (
         xfw.Variable("loss", "float32", "mean training loss"),
         xfw.Variable("correct", "int64", "correct predictions"),
@@ -99,13 +99,13 @@ def build_model(config: Config) -> torch.nn.Module:
 
 
 @xfw.hookimpl
-def optimizer(config: Config) -> xfw.AdamW:
+def build_optimizer(config: Config) -> xfw.AdamW:
     return xfw.AdamW(lr=config.lr)
 
 
 @xfw.hookimpl
-def epochs(config: Config) -> Sequence[xfw.Epoch]:
-    return [xfw.Epoch(batch_size=16)] * config.epochs
+def plan_passes(config: Config) -> Sequence[xfw.Pass]:
+    return [xfw.Pass(batch_size=16)] * config.epochs
 
 
 @xfw.hookimpl

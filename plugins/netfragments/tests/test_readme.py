@@ -43,4 +43,4 @@ def test_analyzers_and_their_options() -> None:
 
 def test_metrics() -> None:
     documented = {name for row in first_cells("What a run stores") for name in CODE.findall(row[0])}
-    assert documented == {metric.name for metric in load_experiment("netfragments").hooks.metrics()}
+    assert documented == {metric.name for metric in load_experiment("netfragments").hooks.define_metrics()}

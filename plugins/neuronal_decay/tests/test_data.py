@@ -164,7 +164,7 @@ def test_batch_lists_are_those_of_the_paper(
 def test_sizes_of_the_test_subsets(test_size: int, batch: int, expected: list[int]) -> None:
     config = Config(test_size=test_size, batch_size=batch)
     assert [config.tested(task, 10_000) for task in (1, 2, 3)] == expected
-    assert [Phase.of(epoch.phase).tested for epoch in epochs(config)] == expected
+    assert [Phase.of(epoch.label).tested for epoch in epochs(config)] == expected
 
 
 def test_full_mode_tests_every_image() -> None:

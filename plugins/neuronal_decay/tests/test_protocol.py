@@ -87,7 +87,7 @@ def test_the_loss_is_the_cross_entropy_and_the_penalty(train: Train) -> None:
 def answers_of(session: Session, lane: int, task: int, step: int) -> list[int]:
     """Test one trial's network on the subsets of an iteration, task by task and image by image."""
     config: Config = session.configs[lane]
-    phase = Phase.of(epochs(config)[task].phase)
+    phase = Phase.of(epochs(config)[task].label)
     key = key_words([int(session.block.members[lane].key, 16)], "cpu")[0]
     images, labels = session.block.data["test"].tensors
     network, count = session.block.module(lane), len(labels) // config.tasks
@@ -212,7 +212,7 @@ def test_widths_as_published_are_samples_of_their_own(experiment: Experiment, mo
     keys = {}
     for number in (1, 11, 12):
         config = Config(number=number, width_mode=mode)
-        independent = experiment.hooks.independent_keys(config=config)
+        independent = experiment.hooks.select_unpaired_keys(config=config)
         keys[number] = members_of(0, config, [0], 1, independent)[0].key
     assert keys[11] == keys[12]
     assert (keys[1] == keys[11]) == paired
@@ -308,7 +308,7 @@ def test_the_first_batch_and_its_penalty_are_those_of_a_plain_network(experiment
     session = made(experiment, "number=4", trials=1, dtype="float64")
     session.trainer.begin(session.epochs[0], 0)
     images, labels = (part[0] for part in session.trainer._batches[session.epochs[0]].take(256))
-    phase = Phase.of(session.epochs[0].phase)
+    phase = Phase.of(session.epochs[0].label)
     loss_ce, penalty = loss_terms(session.block.module(0), (images.float().double() / 255.0, labels), phase)  # type: ignore[arg-type]
     assert trained.record("iteration", "loss_ce")[0, 0] == pytest.approx(loss_ce.item(), rel=1e-6)
     assert trained.record("iteration", "penalty")[0, 0] == pytest.approx(penalty.item(), rel=1e-6)

@@ -8,7 +8,8 @@ from pathlib import Path
 import attrs
 from xfw_neuronal_decay.analysis import ANALYZERS
 from xfw_neuronal_decay.config import PRESETS, Config
-from xfw_neuronal_decay.quantities import ITERATION, METRICS, declare
+from xfw_neuronal_decay.quantities import METRICS
+from xfw_neuronal_decay.records import ITERATION, declare
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 

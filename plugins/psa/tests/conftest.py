@@ -88,7 +88,7 @@ def sealed(results_dir: Path, curves: Curves, preset: str, meta_loops: int | Non
     plan = make_manifest(experiment="psa", preset=preset, config=common, axes=("arch", "mode"))
     blocks = (BlockPlan(0, members, len(members), "serial", loops, 1),)
     manifest = attrs.evolve(plan, conditions=tuple(conditions), blocks=blocks)
-    made = create_run(results_dir, manifest, xfw_psa.records(resolved.configs[0]))
+    made = create_run(results_dir, manifest, xfw_psa.declare_records(resolved.configs[0]))
     directory = made.block_dir(0)
     claim = claims.claim_block(directory, "cpu")
     assert claim is not None

@@ -14,7 +14,7 @@ from xfw.analysis.output import Output
 from xfw.store.results import Results
 from xfw_psa.analysis import growth
 from xfw_psa.config import Config
-from xfw_psa.quantities import loop_line
+from xfw_psa.records import loop_line
 
 Run = Callable[..., Results]
 

@@ -18,16 +18,15 @@ from torch.nn import functional
 
 from xfw_netfragments.config import Config
 from xfw_netfragments.lines import validation_order
+from xfw_netfragments.records import AUTOENCODER_WIDTHS, LOWEST_ERROR
 
 if TYPE_CHECKING:
     from xfw.engine.batches import Resident
     from xfw.engine.block import Block
     from xfw.store.results import TrialSource
-from xfw_netfragments.layer import FEATURES
 
-__all__ = ["ARRAYS", "Autoencoder", "finish", "finish_epoch", "keep", "reconstruction", "start"]
+__all__ = ["Autoencoder", "finish", "finish_epoch", "keep", "reconstruction", "start"]
 
-WIDTHS = (FEATURES, 32, 64, 128, 256)
 SIDE = 3
 LIMIT = 0.5
 
@@ -37,8 +36,9 @@ class Autoencoder(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        down = [nn.Conv2d(a, b, SIDE, stride=2, padding=1) for a, b in pairwise(WIDTHS)]
-        up = [nn.ConvTranspose2d(a, b, SIDE, stride=2, padding=1, output_padding=1) for a, b in pairwise(WIDTHS[::-1])]
+        widths = AUTOENCODER_WIDTHS
+        down = [nn.Conv2d(a, b, SIDE, stride=2, padding=1) for a, b in pairwise(widths)]
+        up = [nn.ConvTranspose2d(a, b, SIDE, stride=2, padding=1, output_padding=1) for a, b in pairwise(widths[::-1])]
         self.layers = nn.ModuleList([*down, *up])
 
     def forward(self, features_NFHW: torch.Tensor) -> torch.Tensor:
@@ -47,21 +47,6 @@ class Autoencoder(nn.Module):
         for layer in self.layers[:-1]:
             hidden = functional.relu(layer(hidden))
         return torch.as_tensor(self.layers[-1](hidden))
-
-
-def _arrays() -> tuple[xfw.Array, ...]:
-    found = []
-    for number in range(2 * (len(WIDTHS) - 1)):
-        name = f"best/layers.{number}"
-        axes = (f"layer{number}.a", f"layer{number}.b", f"layer{number}.y", f"layer{number}.x")
-        output = axes[0] if number < len(WIDTHS) - 1 else axes[1]
-        found.append(xfw.Array(f"{name}.weight", "float32", f"weights of layer {number}, best state", axes=axes))
-        found.append(xfw.Array(f"{name}.bias", "float32", f"biases of layer {number}, best state", axes=(output,)))
-    return tuple(found)
-
-
-LOWEST = xfw.Array("lowest_error", "float64", "mean squared validation error of the best state")
-ARRAYS = (*_arrays(), LOWEST)
 
 
 def reconstruction(model: Autoencoder, batch: tuple[torch.Tensor, ...], lines: Resident) -> torch.Tensor:
@@ -107,7 +92,7 @@ def start(block: Block, source: Sequence[TrialSource] | None) -> None:
         if stored is None:
             raise xfw.UserError(f"--from: run {each.run} holds no autoencoder for trial {each.trial}", exit_code=2)
         block.load_snapshot("best", lane, stored)
-        block.values["lowest"][lane] = float(each.arrays.get(LOWEST.name, np.inf))
+        block.values["lowest"][lane] = float(each.arrays.get(LOWEST_ERROR.name, np.inf))
     block.restore("best")
     block.done_epochs = int(source[0].arrays.get("epochs_done", 0))
 
@@ -147,6 +132,6 @@ def finish(block: Block) -> None:
 
 def keep(block: Block) -> None:
     """Store the best state."""
-    block.array(LOWEST.name, block.values["lowest"])
+    block.array(LOWEST_ERROR.name, block.values["lowest"])
     for name, values in block.snapshot_views("best").items():
         block.array(f"best/{name}", values)

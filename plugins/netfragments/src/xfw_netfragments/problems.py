@@ -55,10 +55,14 @@ def _images(config: Config, given: frozenset[str]) -> Iterator[Problem]:
         if evaluate.grid == "published":
             yield Problem("$.evaluate.grid", f"published needs evaluate.images=straight, found {evaluate.images}")
     elif longest > (lit := config.data.size - 3) - 2:
-        yield Problem(path, f"warning: {longest} is more than a line of {lit} pixels can lose; two of them stay")
+        yield Problem(
+            path, f"{longest} is more than a line of {lit} pixels can lose; two of them stay", level="warning"
+        )
     known = FIXED_SETS.get(evaluate.images)
     if known is not None and "evaluate.samples" in given and evaluate.samples > known:
-        yield Problem("$.evaluate.samples", f"warning: there are {known} {evaluate.images}; all of them are used")
+        yield Problem(
+            "$.evaluate.samples", f"there are {known} {evaluate.images}; all of them are used", level="warning"
+        )
 
 
 def _training(config: Config) -> Iterator[Problem]:
@@ -105,13 +109,15 @@ def _idle(config: Config, given: frozenset[str]) -> Iterator[Problem]:
     if config.model == "autoencoder":
         for key in sorted(given):
             if key.startswith(("s2.", "s3.", "evaluate.theta", "evaluate.power", "store.", "plot.")):
-                yield Problem(f"$.{key}", "warning: is used by model=s2 only")
+                yield Problem(f"$.{key}", "is used by model=s2 only", level="warning")
     if config.random == "keyed":
         for key in ("published_seed", "evaluate.noise_seed"):
             if key in given:
-                yield Problem(f"$.{key}", "warning: is used by random=published only")
+                yield Problem(f"$.{key}", "is used by random=published only", level="warning")
     random = [setting for setting in settings(config) if setting.theta == schedules.BERNOULLI]
     if config.evaluate.repeats > 1 and not random:
-        yield Problem("$.evaluate.repeats", "warning: nothing is drawn with a fixed threshold; one repeat is made")
+        yield Problem(
+            "$.evaluate.repeats", "nothing is drawn with a fixed threshold; one repeat is made", level="warning"
+        )
     if "data.test" in given:
-        yield Problem("$.data.test", "warning: has no effect; evaluate.samples is the number of test images")
+        yield Problem("$.data.test", "has no effect; evaluate.samples is the number of test images", level="warning")

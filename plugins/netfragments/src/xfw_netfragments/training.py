@@ -18,8 +18,8 @@ from xfw_netfragments.config import Config
 from xfw_netfragments.lines import Shown, drawn_lines, validation_features
 from xfw_netfragments.model import host_kernel, on_host, require_float32
 from xfw_netfragments.outputs import images_at_once, over_trials
-from xfw_netfragments.quantities import GROUPS, WEIGHTS
 from xfw_netfragments.rasters import draw_all
+from xfw_netfragments.records import GROUPS, WEIGHTS
 from xfw_netfragments.s1 import features
 
 if TYPE_CHECKING:

@@ -159,4 +159,4 @@ def problems(config: Config, given: frozenset[str]) -> list[xfw.Problem]:
 
 
 def _warning(key: str, message: str) -> xfw.Problem:
-    return xfw.Problem(f"$.{key}", f"warning: {message}")
+    return xfw.Problem(f"$.{key}", message, level="warning")

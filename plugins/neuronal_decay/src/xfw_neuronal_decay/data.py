@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 import torch
-from xfw import Dataset, Epoch
+from xfw import Dataset, Pass
 
 from xfw_neuronal_decay.config import Config
 from xfw_neuronal_decay.rotation import rotated
@@ -51,16 +51,16 @@ def train_set(task: int) -> str:
     return f"train{task}"
 
 
-def epochs(config: Config) -> list[Epoch]:
+def epochs(config: Config) -> list[Pass]:
     """Return one pass for each task: one order, walked through again from its start until all iterations are done."""
     images, mean_batch = SIZES[config.data][1], config.penalty_reduction == "mean_batch"
     phases = [Phase(task, config.tasks, config.tested(task, images), mean_batch) for task in range(1, config.tasks + 1)]
     return [
-        Epoch(
+        Pass(
             batch_size=config.batch(phase.task),
             dataset=train_set(phase.task),
             steps=config.iterations_per_task,
-            phase=phase.label(),
+            label=phase.label(),
             evaluated=phase.task * phase.tested,
             every=config.eval_every,
         )

@@ -73,7 +73,7 @@ def _network_times(block: Block, lane: int) -> tuple[float, float, float, float]
 
     config: Config = block.configs[lane]
     epoch = epochs(config)[block.epoch]
-    phase = Phase.of(epoch.phase)
+    phase = Phase.of(epoch.label)
     with torch.random.fork_rng(devices=[]):
         network = build(config).to(block.device, block.dtype)
     network.load_state_dict(block.module(lane).state_dict())

@@ -1,4 +1,4 @@
-"""What a run stores, and the quantities that are derived from it (spec sections 6 and 7.3).
+"""The quantities that are derived from what a run stored (spec section 6).
 
 Axes: N trial of the file, R trial of a condition, G iteration, K task.
 """
@@ -12,58 +12,18 @@ from typing import TYPE_CHECKING
 import attrs
 import numpy as np
 from numpy.typing import NDArray
-from xfw import Array, Metric, Records, Stream, Variable
+from xfw import Metric
 
 from xfw_neuronal_decay import gap
-from xfw_neuronal_decay.config import Config, configs_of
+from xfw_neuronal_decay.config import configs_of
 from xfw_neuronal_decay.sample import accuracy
 
 if TYPE_CHECKING:
     from xfw.store.results import Results
 
-__all__ = ["METRICS", "declare", "measures"]
+__all__ = ["METRICS", "measures"]
 
 Values = NDArray[np.float64]
-
-ITERATION = Stream(
-    "iteration",
-    coordinate="iteration",
-    each="step",
-    variables=(
-        Variable("loss", "float64", "training loss, penalty included", "nat"),
-        Variable("loss_ce", "float64", "mean cross-entropy of the batch", "nat"),
-        Variable("penalty", "float64", "decay term of the loss", "nat"),
-        Variable("correct", "int64", "correct answers before the update, -1: not begun", "images", ("task",)),
-        Variable("tested", "int64", "tested images, -1: not begun", "images", ("task",)),
-    ),
-)
-
-PROFILE = Stream(
-    "profile",
-    coordinate="task",
-    first=1,
-    variables=(
-        Variable("wall_time_total", "float64", "iteration as run, divided by the trials of the block", "s"),
-        Variable("wall_time_training", "float64", "training step of the network alone, host", "s"),
-        Variable("wall_time_training_device", "float64", "training step of the network alone, device", "s"),
-        Variable("wall_time_evaluation", "float64", "evaluation of the network alone, host", "s"),
-        Variable("wall_time_evaluation_device", "float64", "evaluation of the network alone, device", "s"),
-    ),
-)
-
-ARRAYS = (
-    Array("switch_indices", "int64", "iteration at which each task has ended", axes=("task",)),
-    Array("n_neurons_declared", "int64", "width of the hidden layers as declared", "units"),
-    Array("n_neurons_used", "int64", "width of the hidden layers as built", "units"),
-)
-COUNTED = Array("multiply_accumulates", "int64", "multiply-accumulates of a forward pass over the first batch")
-
-
-def declare(config: Config) -> Records:
-    """Return the streams and arrays of a run with this configuration."""
-    if not config.profile:
-        return Records((ITERATION,), ARRAYS, default="iteration/loss")
-    return Records((ITERATION, PROFILE), (*ARRAYS, COUNTED), default="iteration/loss")
 
 
 def measures(accuracy_RGK: Values, length: int) -> dict[str, Values]:

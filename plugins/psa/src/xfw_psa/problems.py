@@ -54,16 +54,20 @@ def _weight_problems(config: Config, path: Path) -> list[xfw.Problem]:
 
 def _warnings(config: Config, given: frozenset[str]) -> list[xfw.Problem]:
     found = [
-        _problem(name, f"warning: is used by mode {mode} only, and no condition has it")
+        _warning(name, f"is used by mode {mode} only, and no condition has it")
         for name, mode in (("weight_decay", "decay"), ("dropout", "dropout"))
         if name in given and config.mode != mode
     ]
     if "num_workers" in given:
-        found.append(_problem("num_workers", "warning: has no effect, the data are held in memory"))
+        found.append(_warning("num_workers", "has no effect, the data are held in memory"))
     if config.mode == "hidden" and not config.stacks:
-        found.append(_problem("mode", "warning: 'hidden' has no target in a linear classifier; it trains undamaged"))
+        found.append(_warning("mode", "'hidden' has no target in a linear classifier; it trains undamaged"))
     return found
 
 
 def _problem(key: str, message: str, hint: str = "") -> xfw.Problem:
     return xfw.Problem(f"$.{key}", message, hint)
+
+
+def _warning(key: str, message: str) -> xfw.Problem:
+    return xfw.Problem(f"$.{key}", message, level="warning")

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 
 import xfw
 
-api = 1
+api = 2
 
 
 @xfw.hookimpl
-def trackers() -> Sequence[type]:
+def register_trackers() -> Sequence[type]:
     from xfw_wandb.tracker import Wandb
 
     return (Wandb,)

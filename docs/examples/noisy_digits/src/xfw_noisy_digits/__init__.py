@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from xfw.engine.rng import Rng
     from xfw.store.results import Results
 
-api = 1
+api = 2
 
 TRAIN, TEST = 1_400, 397
 
@@ -35,12 +35,12 @@ class Config:
 
 
 @xfw.hookimpl
-def configuration() -> type:
+def define_config() -> type:
     return Config
 
 
 @xfw.hookimpl
-def presets() -> Mapping[str, xfw.Preset]:
+def define_presets() -> Mapping[str, xfw.Preset]:
     return {
         "quick": xfw.Preset({}, help="one level of noise"),
         "levels": xfw.Preset({"noise": "0..2..0.5"}, help="five levels of noise", trials=5),
@@ -48,7 +48,7 @@ def presets() -> Mapping[str, xfw.Preset]:
 
 
 @xfw.hookimpl
-def records() -> xfw.Records:
+def declare_records() -> xfw.Records:
     variables = (
         xfw.Variable("loss", "float32", "mean training loss", "nat"),
         xfw.Variable("correct", "int64", "correct clean test images", "images"),
@@ -82,13 +82,13 @@ def build_model(config: Config) -> torch.nn.Module:
 
 
 @xfw.hookimpl
-def optimizer(config: Config) -> xfw.AdamW:
+def build_optimizer(config: Config) -> xfw.AdamW:
     return xfw.AdamW(lr=config.lr)
 
 
 @xfw.hookimpl
-def epochs(config: Config) -> Sequence[xfw.Epoch]:
-    return [xfw.Epoch(batch_size=100)] * config.epochs
+def plan_passes(config: Config) -> Sequence[xfw.Pass]:
+    return [xfw.Pass(batch_size=100)] * config.epochs
 
 
 @xfw.hookimpl
@@ -112,7 +112,7 @@ def on_epoch_end(block: Block, metrics: Mapping[str, torch.Tensor]) -> None:
 
 
 @xfw.hookimpl
-def metrics() -> Sequence[xfw.Metric]:
+def define_metrics() -> Sequence[xfw.Metric]:
     return [
         xfw.Metric("accuracy", "accuracy on clean test images", "%", last_accuracy),
         xfw.Metric("accuracy_curve", "accuracy on clean test images", "%", accuracy, series="epoch"),

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import xfw
 from xfw import Analyzer
 
 from xfw_neuronal_decay.analysis import exported, plots, report
+from xfw_neuronal_decay.quantities import METRICS
 
 __all__ = ["ANALYZERS"]
 
@@ -26,3 +30,13 @@ ANALYZERS = (
         available=report.available,
     ),
 )
+
+
+@xfw.hookimpl
+def define_metrics() -> Sequence[xfw.Metric]:
+    return METRICS
+
+
+@xfw.hookimpl
+def analyze() -> Sequence[xfw.Analyzer]:
+    return ANALYZERS

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from xfw import Analyzer
+from collections.abc import Sequence
+
+import xfw
 
 from xfw_psa.analysis import (
     accuracy_table,
@@ -16,10 +18,11 @@ from xfw_psa.analysis import (
     reproduction,
     result_files,
 )
+from xfw_psa.quantities import METRICS
 
 __all__ = ["ANALYZERS"]
 
-ANALYZERS: tuple[Analyzer, ...] = (
+ANALYZERS: tuple[xfw.Analyzer, ...] = (
     architecture_table.ANALYZER,
     accuracy_table.ANALYZER,
     dataset.ANALYZER,
@@ -32,3 +35,13 @@ ANALYZERS: tuple[Analyzer, ...] = (
     convergence.ANALYZER,
 )
 """All analyzers of psa, in the order of the documentation."""
+
+
+@xfw.hookimpl
+def define_metrics() -> Sequence[xfw.Metric]:
+    return METRICS
+
+
+@xfw.hookimpl
+def analyze() -> Sequence[xfw.Analyzer]:
+    return ANALYZERS
