@@ -228,6 +228,6 @@ def test_without_a_login_nothing_is_computed(capsys: pytest.CaptureFixture[str])
 def test_the_extension_imports_no_wandb_until_it_is_used() -> None:
     import subprocess
 
-    code = "import sys, xfw_wandb; xfw_wandb.trackers(); print('wandb' in sys.modules, 'torch' in sys.modules)"
+    code = "import sys, xfw_wandb; xfw_wandb.register_trackers(); print('wandb' in sys.modules, 'torch' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert found.stdout.split() == ["False", "False"]
