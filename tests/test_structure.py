@@ -26,7 +26,7 @@ def modules_of(source: Path) -> dict[str, Path]:
 
 MODULES = {name: path for name, path in modules_of(CORE.parent).items() if name.split(".")[0] == "xfw"}
 FLOORS = (
-    ("errors", "seeds", "terminal", "stop"),
+    ("errors", "schedules", "seeds", "terminal", "stop"),
     ("manifest",),
     ("experiment",),
     ("config", "data"),

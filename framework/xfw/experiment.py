@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -12,6 +12,7 @@ from xfw.errors import UserError
 if TYPE_CHECKING:
     import numpy as np
     import torch
+    from torch import nn
 
     from xfw.analysis.output import Output
     from xfw.store.results import Results
@@ -101,38 +102,61 @@ class Stage:
 TRAIN = Stage("train", "train the network")
 
 
-@attrs.frozen
-class AdamW:
-    """Adam with decoupled weight decay, on every parameter (``torch.optim.AdamW``)."""
+@attrs.frozen(init=False)
+class Group:
+    """Give some parameters values of their own within an ``Optimizer``.
 
-    lr: float
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    weight_decay: float = 0.0
+    They are those whose name fits a pattern (``"*.bias"``, or several), or for which a function of the name and of the
+    module that has the parameter is true. A parameter belongs to the first group that fits.
+    """
+
+    where: str | tuple[str, ...] | Callable[[str, nn.Module], bool]
+    values: Mapping[str, Any]
+
+    def __init__(self, where: str | Sequence[str] | Callable[[str, nn.Module], bool], /, **values: Any) -> None:
+        patterns = where if callable(where) or isinstance(where, str) else tuple(where)
+        self.__attrs_init__(patterns, values)
 
 
-@attrs.frozen
-class Adam:
+@attrs.frozen(init=False)
+class Optimizer:
+    """Name an optimizer that treats every entry of the parameters by itself, with its arguments.
+
+    ``kind`` is a name of ``torch.optim`` (``"RMSprop"``), a subclass of ``torch.optim.Optimizer``, or a function
+    ``f(parameter, gradient, state, step, *, lr, ...)`` which returns what one update adds to one trial's entries.
+    A value is a number, a truth value, a pair of numbers, or a schedule; it may differ between the trials of a block.
+    ``groups`` give some parameters other values.
+    """
+
+    kind: str | type | Callable[..., Any]
+    values: Mapping[str, Any]
+    groups: tuple[Group, ...]
+
+    def __init__(
+        self, kind: str | type | Callable[..., Any], /, *, groups: Sequence[Group] = (), **values: Any
+    ) -> None:
+        self.__attrs_init__(kind, values, tuple(groups))
+
+
+class AdamW(Optimizer):
+    """Adam with decoupled weight decay, by default none (``torch.optim.AdamW``, whose own default is 0.01)."""
+
+    def __init__(self, lr: Any, **values: Any) -> None:
+        super().__init__("AdamW", lr=lr, **({"weight_decay": 0.0} | values))
+
+
+class Adam(Optimizer):
     """Adam (``torch.optim.Adam``); ``weight_decay`` is added to the gradient."""
 
-    lr: float
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    weight_decay: float = 0.0
+    def __init__(self, lr: Any, **values: Any) -> None:
+        super().__init__("Adam", lr=lr, **values)
 
 
-@attrs.frozen
-class SGD:
+class SGD(Optimizer):
     """Stochastic gradient descent (``torch.optim.SGD``)."""
 
-    lr: float
-    momentum: float = 0.0
-    dampening: float = 0.0
-    weight_decay: float = 0.0
-    nesterov: bool = False
-
-
-Optimizer = AdamW | Adam | SGD
+    def __init__(self, lr: Any, **values: Any) -> None:
+        super().__init__("SGD", lr=lr, **values)
 
 
 @attrs.frozen

@@ -7,16 +7,15 @@ Axes: T trial, P entry of a trial's row.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping
 
 import torch
 import triton
 import triton.language as tl
 
-from xfw.experiment import Adam, AdamW
+from xfw.engine.settings import Follower
 
-__all__ = ["AdamKernel"]
+__all__ = ["update"]
 
 BLOCK, WARPS = 2048, 8
 """Entries and warps of one program: the fastest of eight settings on an H100 (docs/performance.md)."""
@@ -24,14 +23,14 @@ BLOCK, WARPS = 2048, 8
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _adam(  # type: ignore[no-untyped-def]
-    parameter, gradient, first, second, step, lr, decay, beta1, beta2, eps, width, stride,
+    parameter, gradient, first, second, step, lr, decay, beta1, beta2, eps, width, stride, pitch,
     decoupled: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
     """Kingma & Ba 2015, algorithm 1; decoupled decay: Loshchilov & Hutter 2019, algorithm 2."""
     row = tl.program_id(1)
     column = tl.program_id(0) * block + tl.arange(0, block)
     inside = column < width
-    place = row.to(tl.int64) * width + column
+    place = row.to(tl.int64) * pitch + column
     source = row.to(tl.int64) * stride + column
     p = tl.load(parameter + source, mask=inside)
     g = tl.load(gradient + source, mask=inside)
@@ -56,28 +55,21 @@ def _adam(  # type: ignore[no-untyped-def]
     tl.store(second + place, v, mask=inside)
 
 
-class AdamKernel:
-    """The update of a block on CUDA; hyper-parameters are ``[T]`` float64 tensors on the device."""
-
-    def __init__(self, specs: Sequence[Adam | AdamW], device: torch.device) -> None:
-        def column(values: Sequence[float]) -> torch.Tensor:
-            return torch.tensor(values, dtype=torch.float64, device=device)
-
-        self._decoupled = isinstance(specs[0], AdamW)
-        self._hyper = (
-            column([spec.lr for spec in specs]),
-            column([spec.weight_decay for spec in specs]),
-            column([spec.betas[0] for spec in specs]),
-            column([spec.betas[1] for spec in specs]),
-            column([spec.eps for spec in specs]),
-        )
-
-    def step(self, parameters_TP: torch.Tensor, gradients_TP: torch.Tensor, state: dict[str, Any]) -> None:
-        """Update parameters and moments in place, and count the step."""
-        lanes, width = state["exp_avg"].shape
-        _adam[(triton.cdiv(width, BLOCK), lanes)](
-            parameters_TP, gradients_TP, state["exp_avg"], state["exp_avg_sq"], state["step"], *self._hyper, width,
-            parameters_TP.stride(0),
-            decoupled=self._decoupled, block=BLOCK, num_warps=WARPS,
-        )  # fmt: skip
-        state["step"].add_(1)
+def update(
+    parameters_TP: torch.Tensor,
+    gradients_TP: torch.Tensor,
+    first_TP: torch.Tensor,
+    second_TP: torch.Tensor,
+    step_T: torch.Tensor,
+    numbers: Mapping[str, Follower],
+    *,
+    decoupled: bool,
+) -> None:
+    """Update parameters and moments in place; the two of each pair have the same strides. The step is not counted."""
+    trials, width = parameters_TP.shape
+    names = ("lr", "weight_decay", "betas/0", "betas/1", "eps")
+    _adam[(triton.cdiv(width, BLOCK), trials)](
+        parameters_TP, gradients_TP, first_TP, second_TP, step_T, *(numbers[name].now for name in names), width,
+        parameters_TP.stride(0), first_TP.stride(0),
+        decoupled=decoupled, block=BLOCK, num_warps=WARPS,
+    )  # fmt: skip

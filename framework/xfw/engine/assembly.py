@@ -18,9 +18,10 @@ from xfw.data.sources import Sources
 from xfw.engine.batches import Draw, Resident, check_epochs, to_device
 from xfw.engine.lanes import LaneStepper
 from xfw.engine.memory import keep_freed_memory
-from xfw.engine.network import Network, build_network
+from xfw.engine.network import Network, initial_model
 from xfw.engine.optimizer import ArenaOptimizer
 from xfw.engine.rng import key_words
+from xfw.engine.settings import groups_of
 from xfw.engine.step import StepCode, step_code
 from xfw.engine.strategy import Stepper, make_stepper
 from xfw.engine.trainer import Trainer
@@ -61,19 +62,22 @@ def assemble(manifest: Manifest, plan: BlockPlan, experiment: Experiment) -> Par
     configs = [by_condition[member.condition] for member in lanes]
     device = torch.device(manifest.execution.device)
     keys = [int(member.key, 16) for member in lanes]
-    network = build_network(
-        lambda lane: hooks.build_model(config=configs[lane]), keys, device, getattr(torch, manifest.execution.dtype)
-    )
+    models = [
+        initial_model(lambda config=config: hooks.build_model(config=config), key)  # type: ignore[misc]
+        for config, key in zip(configs, keys, strict=True)
+    ]
+    specs = [hooks.build_optimizer(config=config) for config in configs]
+    dtype = getattr(torch, manifest.execution.dtype)
+    network = Network(models, device, dtype, groups_of(specs[0], models[0]))
     if device.type == "cuda" and _needs_deterministic_kernels(network.template):
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     loaded = hooks.load_data(config=configs[0], sources=Sources(manifest.execution.data_dir or None))
     epochs = list(hooks.plan_passes(config=configs[0]))
     check_epochs(epochs, {name: len(dataset) for name, dataset in loaded.items()})
-    optimizers = [hooks.build_optimizer(config=config) for config in configs]
     optimizer = None
-    if optimizers[0] is not None:
-        optimizer = ArenaOptimizer(optimizers, network.arena_TP, network.gradients_TP, network.trained_width)
+    if specs[0] is not None:
+        optimizer = ArenaOptimizer(specs, network.arena_TP, network.gradients_TP, network.groups)
     datasets = {name: to_device(dataset, device) for name, dataset in loaded.items()}
     residents = {name: Resident(dataset, network.dtype) for name, dataset in datasets.items()}
     return Parts(

@@ -6,7 +6,8 @@ Axes: T trial (lane) of the block, P entry of a trial's row.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -16,7 +17,7 @@ from xfw.engine.layout import Layout
 from xfw.errors import UserError
 from xfw.seeds import derive
 
-__all__ = ["Network", "build_network", "initial_model"]
+__all__ = ["Network", "initial_model"]
 
 
 def initial_model(build: Callable[[], nn.Module], key: int) -> nn.Module:
@@ -29,7 +30,14 @@ def initial_model(build: Callable[[], nn.Module], key: int) -> nn.Module:
 class Network:
     """The models of a block's trials: arenas, named views, and modules whose tensors are views."""
 
-    def __init__(self, models: Sequence[nn.Module], device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        models: Sequence[nn.Module],
+        device: torch.device,
+        dtype: torch.dtype,
+        groups: Mapping[str, int] | None = None,
+    ) -> None:
+        """``groups`` numbers the group of the optimizer that each parameter belongs to, by default 0 for all."""
         self.lanes, self.device, self.dtype = len(models), device, dtype
         self.holder = RngHolder()
         shapes = {name: tuple(p.shape) for name, p in models[0].named_parameters()}
@@ -37,12 +45,15 @@ class Network:
         owners = {id(p): name for name, p in models[0].named_parameters()}
         every = models[0].named_parameters(remove_duplicate=False)
         self.shared = {name: owners[id(p)] for name, p in every if owners[id(p)] != name}
-        # Frozen parameters come last, where no optimizer reaches them.
+        # The parameters of a group lie side by side; frozen ones come last, where no optimizer reaches them.
         self.trained = {name for name, p in models[0].named_parameters() if p.requires_grad}
-        ordered = sorted(shapes, key=lambda name: name not in self.trained)
-        self.layout = Layout.of({name: shapes[name] for name in ordered})
-        frozen = [slot.offset for slot in self.layout.slots if slot.name not in self.trained]
-        self.trained_width = min(frozen, default=self.layout.width)
+        groups = groups or dict.fromkeys(shapes, 0)
+        last = 1 + max(groups.values(), default=0)
+        places = {name: groups[name] if name in self.trained else last for name in shapes}
+        self.layout = Layout.of({name: shapes[name] for name in sorted(shapes, key=places.__getitem__)})
+        ends = [sum(places[slot.name] < place for slot in self.layout.slots) for place in range(last + 1)]
+        offsets = [*(slot.offset for slot in self.layout.slots), self.layout.width]
+        self.groups = [slice(offsets[a], offsets[b]) for a, b in itertools.pairwise(ends)]
         self.arena_TP = torch.zeros(self.lanes, self.layout.width, dtype=dtype)
         for lane, model in enumerate(models):
             views = self.layout.views(self.arena_TP[lane : lane + 1])
@@ -100,11 +111,3 @@ def _check_equal(models: Sequence[nn.Module], shapes: dict[str, tuple[int, ...]]
                 f"build_model: trials of one block have different networks (first difference: {wrong[0]} {wrong[1]})",
                 hint="a configuration key that changes the shape of the network must not be per_trial",
             )
-
-
-def build_network(
-    build: Callable[[int], nn.Module], keys: Sequence[int], device: torch.device, dtype: torch.dtype
-) -> Network:
-    """Build the network of every lane under its own key; ``build`` takes the lane."""
-    models = [initial_model(lambda lane=lane: build(lane), key) for lane, key in enumerate(keys)]  # type: ignore[misc]
-    return Network(models, device, dtype)
