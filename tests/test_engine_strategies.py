@@ -174,7 +174,7 @@ def test_an_update_without_gradients_happens_in_place(strategy: str) -> None:
 
     made = experiment(
         build_model=lambda config: Counter(),
-        optimizer=lambda config: None,
+        build_optimizer=lambda config: None,
         train_step=hebbian,
         on_epoch_end=observe,
     )
@@ -187,7 +187,7 @@ def test_an_update_without_gradients_happens_in_place(strategy: str) -> None:
 
 def test_one_diverging_trial_harms_no_other() -> None:
     wild = ["lr=1e30,0.05"]
-    made = experiment(optimizer=lambda config: xfw.SGD(lr=config.lr))
+    made = experiment(build_optimizer=lambda config: xfw.SGD(lr=config.lr))
     for strategy in ("stack", "serial"):
         together = train_block(made, wild, strategy=strategy, trials=1)
         calm = train_block(made, wild, strategy=strategy, trials=1, only=[1])
