@@ -25,6 +25,7 @@ check: $(VENV)/.dev ## check format, lint, types and documentation
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	cd docs/examples && $(abspath $(BIN))/mypy --strict */src
 	$(BIN)/python -m pytest -q tests/test_docs.py tests/test_docs_lists.py
 
 format: $(VENV)/.dev ## format the code

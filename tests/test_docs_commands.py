@@ -31,6 +31,7 @@ PAGES = (
     "README.md",
     "docs/using.md",
     "docs/plugins.md",
+    "docs/published-numbers.md",
     "docs/file-format.md",
     "plugins/psa/README.md",
     "plugins/wandb/README.md",
@@ -173,7 +174,7 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_shown_commands_print_what_is_shown(page: str, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if page == "docs/plugins.md":
+    if page in ("docs/plugins.md", "docs/published-numbers.md"):
         monkeypatch.syspath_prepend(str(installed_example(scratch / "installed")))
     parts = list(blocks(page))
     for (language, text), (following, output) in itertools.pairwise([*parts, ("", "")]):

@@ -89,8 +89,7 @@ def first_names(text: str) -> set[str]:
 
 
 def hook_sections() -> dict[str, str]:
-    hooks = section(page("docs/plugins.md"), "The hooks")
-    parts = re.split(r"^#### `(\w+)`$", hooks, flags=re.MULTILINE)
+    parts = re.split(r"^### `(\w+)`$", page("docs/hooks.md"), flags=re.MULTILINE)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
@@ -102,7 +101,8 @@ def test_every_hook_has_its_section() -> None:
 def test_a_hook_is_described_as_it_is(name: str) -> None:
     text, spec = hook_sections()[name], specifications()[name]
     kind = ("one, required" if spec.required else "one") if spec.one else "all"
-    assert f"\nKind: {kind}. " in text
+    home = {"plugin": "the plugin's module"}.get(spec.home, f"`{spec.home}`")
+    assert f"\nIn: {home}. Kind: {kind}. " in text
     arguments = re.search(r"Arguments: (.*?)\. Called: ", text)
     assert arguments
     assert CODE.findall(arguments[1]) == list(spec.arguments)
@@ -123,7 +123,7 @@ def test_the_example_of_a_hook_is_one(name: str) -> None:
 
 
 def test_every_public_name_is_described() -> None:
-    assert first_names(section(page("docs/plugins.md"), "The public names")) == set(xfw.__all__)
+    assert first_names(section(page("docs/plugin-reference.md"), "The public names")) == set(xfw.__all__)
 
 
 def public(kind: type) -> set[str]:
@@ -134,15 +134,15 @@ def public(kind: type) -> set[str]:
 
 def test_everything_of_a_block_is_described() -> None:
     internal = {"trainer"}
-    assert first_names(section(page("docs/plugins.md"), "The block")) == public(Block) - internal
+    assert first_names(section(page("docs/plugin-reference.md"), "The block")) == public(Block) - internal
 
 
 def test_every_draw_is_described() -> None:
-    assert first_names(section(page("docs/plugins.md"), "Random numbers")) == public(Rng)
+    assert first_names(section(page("docs/plugin-reference.md"), "Random numbers")) == public(Rng)
 
 
 def test_everything_of_results_is_described() -> None:
-    text = section(page("docs/plugins.md"), "What analysis code gets")
+    text = section(page("docs/plugin-reference.md"), "What analysis code gets")
     assert first_names(text) == public(Results)
     named_in_text = {name.partition("(")[0] for name in codes(text)}
     stored = {field.name for field in attrs.fields(TrialSource) if not field.name.startswith("_")}
@@ -155,7 +155,7 @@ def test_every_argument_of_key_is_described() -> None:
 
 
 def test_what_is_there_for_tests_is_described() -> None:
-    named_there = {name.rpartition(".")[2] for name in codes(section(page("docs/plugins.md"), "Testing a plugin"))}
+    named_there = {name.rpartition(".")[2] for name in codes(section(page("docs/plugin-reference.md"), "For tests"))}
     for path in (CORE / "testing").glob("[a-z]*.py"):
         if path.stem in ("small", "shapes"):  # whole experiments: their names are those of hooks
             assert path.stem in named_there

@@ -101,10 +101,11 @@ def test_modules_are_named_after_what_they_are_about() -> None:
 
 
 def test_packages_only_reexport() -> None:
-    for path in MODULES.values():
+    for name, path in MODULES.items():
         if path.name == "__init__.py":
             kinds = {type(node) for node in tree(path).body}
-            assert kinds <= {ast.Expr, ast.Import, ast.ImportFrom, ast.Assign}, path
+            lazy = {ast.If, ast.FunctionDef} if name == "xfw" else set()  # heavy types are looked up when asked for
+            assert kinds <= {ast.Expr, ast.Import, ast.ImportFrom, ast.Assign} | lazy, path
 
 
 def test_imports_of_the_core_run_one_way() -> None:

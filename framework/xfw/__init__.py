@@ -1,5 +1,8 @@
 """xfw: published experiments as plugins, many trials at once."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from xfw.config.keys import key
 from xfw.errors import Problem, UserError, WrongInput
 from xfw.experiment import (
@@ -21,25 +24,58 @@ from xfw.experiment import (
 )
 from xfw.hookspecs import hookimpl
 
+if TYPE_CHECKING:
+    from xfw.analysis.output import Output
+    from xfw.data.sources import Sources
+    from xfw.engine.batches import Resident
+    from xfw.engine.block import Block
+    from xfw.engine.rng import Rng
+    from xfw.store.results import Results
+    from xfw.store.sources import TrialSource
+
 __all__ = [
     "SGD",
     "Adam",
     "AdamW",
     "Analyzer",
     "Array",
+    "Block",
     "Dataset",
     "Group",
     "Metric",
     "Optimizer",
+    "Output",
     "Pass",
     "Preset",
     "Problem",
     "Records",
+    "Resident",
+    "Results",
+    "Rng",
+    "Sources",
     "Stage",
     "Stream",
+    "TrialSource",
     "UserError",
     "Variable",
     "WrongInput",
     "hookimpl",
     "key",
 ]
+
+_HEAVY = {
+    "Block": "xfw.engine.block",
+    "Output": "xfw.analysis.output",
+    "Resident": "xfw.engine.batches",
+    "Results": "xfw.store.results",
+    "Rng": "xfw.engine.rng",
+    "Sources": "xfw.data.sources",
+    "TrialSource": "xfw.store.sources",
+}
+"""Types of what hooks receive: imported when they are looked up, so that annotations cost nothing."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HEAVY:
+        raise AttributeError(f"module 'xfw' has no attribute '{name}'")
+    return getattr(import_module(_HEAVY[name]), name)

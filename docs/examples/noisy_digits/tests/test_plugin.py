@@ -11,7 +11,7 @@ from xfw.plugins.registry import load_experiment
 from xfw.store.results import open_run
 from xfw.store.rundir import RunDir, find_run
 from xfw.testing.blocks import train_block
-from xfw_noisy_digits import last_accuracy, scaled
+from xfw_noisy_digits.experiment import last_accuracy, scaled
 
 
 def trained(results_dir: Path, *arguments: str) -> RunDir:

@@ -83,7 +83,7 @@ def _counts(labels: torch.Tensor) -> torch.Tensor:
 
 def zero_r(data_dir: str | None = None) -> float:
     """Return the share of MNIST's most frequent validation class, from its labels; 11.02 where they are not found."""
-    from xfw.data.mnist import MNIST, read_idx, verify
+    from xfw.data.mnist import MNIST, read_idx
     from xfw.data.sources import Sources
 
     folder = Sources(data_dir).find("mnist")
@@ -94,7 +94,7 @@ def zero_r(data_dir: str | None = None) -> float:
     from xfw_psa.data import SIZES, permutation
 
     file = next(each for each in MNIST.files if each.path.endswith("train-labels-idx1-ubyte"))
-    labels = torch.from_numpy(read_idx(folder / file.path, verify(folder, file)))
+    labels = torch.from_numpy(read_idx(folder / file.path, file.read(folder)))
     chosen = labels[permutation(len(labels))[SIZES["mnist"].train :]]
     return 100.0 * int(_counts(chosen).max()) / len(chosen)
 
