@@ -15,7 +15,7 @@ import torch
 
 from xfw.config.resolve import condition_configs
 from xfw.data.sources import Sources
-from xfw.engine.batches import Draw, Resident, check_epochs, to_device
+from xfw.engine.batches import Draw, Resident, check_epochs, prepared_once, to_device
 from xfw.engine.lanes import LaneStepper
 from xfw.engine.memory import keep_freed_memory
 from xfw.engine.network import Network, initial_model
@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from xfw.manifest import BlockPlan, Execution, Manifest, Member
 
 __all__ = ["Parts", "assemble", "make_trainer", "set_numerics"]
+
+
+PREPARED_SHARE = 32
+"""The share of a GPU's memory that examples prepared in advance may take: one part in so many."""
 
 
 @attrs.frozen(eq=False)
@@ -79,6 +83,10 @@ def assemble(manifest: Manifest, plan: BlockPlan, experiment: Experiment) -> Par
     if specs[0] is not None:
         optimizer = ArenaOptimizer(specs, network.arena_TP, network.gradients_TP, network.groups)
     datasets = {name: to_device(dataset, device) for name, dataset in loaded.items()}
+    if device.type == "cuda":
+        limit = torch.cuda.get_device_properties(device).total_memory // (PREPARED_SHARE * len(datasets))
+        how = network.dtype, epochs[0].batch_size, limit
+        datasets = {name: prepared_once(dataset, *how) for name, dataset in datasets.items()}
     residents = {name: Resident(dataset, network.dtype) for name, dataset in datasets.items()}
     return Parts(
         lanes=lanes,

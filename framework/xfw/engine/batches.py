@@ -5,6 +5,7 @@ Axes: T trial, N example of the set, B example of the batch.
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -16,12 +17,31 @@ from xfw.engine.rng import keyed_order
 from xfw.errors import UserError, did_you_mean
 from xfw.experiment import Dataset, Pass
 
-__all__ = ["Batches", "Draw", "Resident", "check_epochs", "count_of", "gather", "prepared", "steps_of", "to_device"]
+__all__ = [
+    "Batches",
+    "Draw",
+    "Resident",
+    "check_epochs",
+    "count_of",
+    "gather",
+    "has_kernels",
+    "prepared",
+    "prepared_once",
+    "steps_of",
+    "to_device",
+]
+
+PREPARED_AT_ONCE = 4096
 
 ORDERS = ("shuffled", "sequential", "given")
 
 Draw = Callable[[int, int], Sequence[np.ndarray]]
 """Returns, for a pass's number and its count of examples, the ``given`` order of each trial: ``[count]`` indices."""
+
+
+def has_kernels(device: torch.device) -> bool:
+    """Tell whether Triton's kernels can work on a device."""
+    return device.type == "cuda" and importlib.util.find_spec("triton") is not None
 
 
 def to_device(dataset: Dataset, device: torch.device) -> Dataset:
@@ -49,6 +69,34 @@ def prepared(dataset: Dataset, raw: tuple[torch.Tensor, ...], dtype: torch.dtype
     """Return a batch as the plugin's functions receive it: prepared, its floating-point tensors in the run's type."""
     parts = raw if dataset.prepare is None else dataset.prepare(*raw)
     return tuple(part.to(dtype) if part.is_floating_point() else part for part in parts)
+
+
+def prepared_once(dataset: Dataset, dtype: torch.dtype, batch_size: int, limit: int) -> Dataset:
+    """Return the data set with its examples prepared in advance, where that changes no bit and takes ``limit`` bytes.
+
+    Most sets are scaled and flattened, example by example. Whether this one is, is found out by preparing all of it
+    twice, in order and in shuffled batches.
+    """
+    if dataset.prepare is None or not len(dataset):
+        return dataset
+    device = dataset.tensors[0].device
+    one = torch.zeros(1, dtype=torch.int64, device=device)
+    sample = prepared(dataset, gather(dataset, one), dtype)
+    if any(part.shape[:1] != (1,) for part in sample):
+        return dataset
+    if sum(part.numel() * part.element_size() for part in sample) * len(dataset) > limit:
+        return dataset
+    chunks = torch.split(torch.arange(len(dataset), device=device), PREPARED_AT_ONCE)
+    pieces = [prepared(dataset, gather(dataset, chunk), dtype) for chunk in chunks]
+    if any(part.shape[0] != len(chunk) for chunk, parts in zip(chunks, pieces, strict=True) for part in parts):
+        return dataset
+    whole = tuple(torch.cat(parts).contiguous() for parts in zip(*pieces, strict=True))
+    shuffled = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(0)).to(device)
+    for index in torch.split(shuffled, batch_size):
+        again = prepared(dataset, gather(dataset, index), dtype)
+        if not all(torch.equal(part, kept[index]) for part, kept in zip(again, whole, strict=True)):
+            return dataset
+    return Dataset(whole)
 
 
 def check_epochs(epochs: Sequence[Pass], lengths: Mapping[str, int]) -> None:
@@ -155,6 +203,11 @@ class Batches:
 
     def take(self, size: int) -> tuple[torch.Tensor, ...]:
         """Return the stored tensors ``[T, size, …]`` of the batch at the device's position."""
+        if has_kernels(self.order_TN.device) and all(t.is_contiguous() for t in self.dataset.tensors):
+            from xfw.engine.gather_kernel import take
+
+            where = self.order_TN, self.position, self.per_pass, self.epoch.batch_size
+            return tuple(take(tensor, *where, size) for tensor in self.dataset.tensors)
         start = (self.position % self.per_pass) * self.epoch.batch_size
         index_TB = self.order_TN.index_select(1, start + self._columns[:size])
         return gather(self.dataset, index_TB)

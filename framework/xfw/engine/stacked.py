@@ -6,21 +6,22 @@ Axes: T trial (lane) of the block, B example.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 from torch.func import vmap
 
-from xfw.engine.batches import Batches, prepared
+from xfw.engine.batches import Batches, has_kernels, prepared
+from xfw.engine.narrow import Layer, NarrowTwin
 from xfw.engine.network import Network, _assign
 from xfw.engine.rng import Rng
 from xfw.engine.step import StepCode, split_output
 from xfw.engine.twin import NotTwinned, Twin
 from xfw.experiment import Dataset
 
-__all__ = ["StackedStepper", "TwinStepper"]
+__all__ = ["NarrowStepper", "StackedStepper", "TwinStepper"]
 
 
 class _Preparation:
@@ -145,6 +146,11 @@ class TwinStepper(StackedStepper):
     def __init__(self, network: Network, code: StepCode, words_T2: torch.Tensor) -> None:
         super().__init__(network, code, words_T2)
         self.twin, self._evaluates = Twin(network), True
+        self._losses: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
+        if has_kernels(network.device):
+            from xfw.engine.losses import StackedLosses
+
+            self._losses = StackedLosses()
         self._places = (torch.arange(network.lanes, device=network.device), dict(network.buffers))
 
     def train(self, batches: Batches, raw: tuple[torch.Tensor, ...], epoch: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -158,7 +164,8 @@ class TwinStepper(StackedStepper):
             model = self.twin.for_lane(*place)
             return split_output(self.code.train_step(model, parts, rng, batches.epoch, batches.due))
 
-        results = vmap(lane)(self._places, self.words_T2, *batch)
+        with self._losses:
+            results = vmap(lane)(self._places, self.words_T2, *batch)
         if "loss" in results:
             torch.autograd.backward(results["loss"].sum())
         return {name: value.detach() for name, value in results.items()}
@@ -175,3 +182,13 @@ class TwinStepper(StackedStepper):
             except NotTwinned:
                 self._evaluates = False
         return super()._evaluate_all(batch)
+
+
+class NarrowStepper(TwinStepper):
+    """Train a chain of narrow layers in a few kernels (``engine.narrow``), and evaluate it as a twin."""
+
+    lowering = "narrow"
+
+    def __init__(self, network: Network, code: StepCode, words_T2: torch.Tensor, layers: Sequence[Layer]) -> None:
+        super().__init__(network, code, words_T2)
+        self.twin.module = NarrowTwin(network, layers, self.twin.module)

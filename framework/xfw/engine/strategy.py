@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import nn
 
+from xfw.engine.batches import has_kernels
 from xfw.engine.lanes import LaneStepper
+from xfw.engine.narrow import NarrowTwin, layers_of
 from xfw.engine.network import Network
-from xfw.engine.stacked import StackedStepper, TwinStepper
+from xfw.engine.stacked import NarrowStepper, StackedStepper, TwinStepper
 from xfw.engine.step import StepCode
 from xfw.engine.twin import NotTwinned, refusal
 from xfw.errors import UserError, did_you_mean
@@ -84,6 +86,9 @@ def _stacked(
     network: Network, code: StepCode, words_T2: torch.Tensor
 ) -> Iterator[tuple[str, Callable[[], StackedStepper]]]:
     if not network.shared and not refusal(network.template):
+        layers = layers_of(network.template) if has_kernels(network.device) else None
+        if layers is not None and NarrowTwin.fits(network, layers):
+            yield "narrow kernels", lambda: NarrowStepper(network, code, words_T2, layers)
         yield "stacked twin", lambda: TwinStepper(network, code, words_T2)
     if network.device.type == "cpu" and any(isinstance(m, nn.modules.conv._ConvNd) for m in network.template.modules()):
         # Grouped convolutions take twice the time of single ones on a CPU, and their bits depend on the width.
