@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from xfw.cli.main import invoke
-from xfw.config.schema import schema_of
+from xfw.config.keys import schema_of
 from xfw.plugins.registry import load_experiment
 
 

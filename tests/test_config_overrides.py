@@ -11,9 +11,8 @@ import pytest
 import xfw
 from hypothesis import given
 from hypothesis import strategies as st
-from xfw.config.overrides import points_of, range_points, read_overrides, split_assignment
-from xfw.config.schema import Schema, schema_of
-from xfw.config.values import split_points
+from xfw.config.keys import Schema, schema_of, split_points
+from xfw.config.points import points_of, range_points, read_overrides, split_assignment
 
 
 @attrs.frozen

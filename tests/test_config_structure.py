@@ -11,9 +11,8 @@ import tomli_w
 import xfw
 from hypothesis import given
 from hypothesis import strategies as st
-from xfw.config.identity import canonical, config_hash
-from xfw.config.schema import nested, schema_of
-from xfw.config.structure import flatten, structure, unstructure
+from xfw.config.keys import schema_of
+from xfw.config.structure import canonical, config_hash, flatten, nested, structure, unstructure
 
 
 def even(value: int) -> int:

@@ -9,10 +9,8 @@ import pytest
 import xfw
 from hypothesis import given
 from hypothesis import strategies as st
-from xfw.config.keys import KeyInfo
-from xfw.config.schema import nested, schema_of
-from xfw.config.structure import flatten
-from xfw.config.values import accept, describe, read
+from xfw.config.keys import KeyInfo, accept, describe, read, schema_of
+from xfw.config.structure import flatten, nested
 from xfw.manifest import show
 
 PLAIN = KeyInfo(help="")

@@ -26,8 +26,7 @@ from xfw.analysis.output import FORMATS, Output
 from xfw.cli import main, run
 from xfw.cli.subject import shipped_runs
 from xfw.config import named
-from xfw.config.keys import key
-from xfw.config.schema import schema_of
+from xfw.config.keys import key, schema_of
 from xfw.engine.block import Block
 from xfw.engine.rng import Rng
 from xfw.engine.strategy import STRATEGIES

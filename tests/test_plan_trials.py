@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 import pytest
 import xfw
-from xfw.config.schema import schema_of
+from xfw.config.keys import schema_of
 from xfw.plan.trials import Only, kept_conditions, kept_trials, members_of, read_only
 from xfw.seeds import trial_key
 

@@ -7,7 +7,11 @@ from collections.abc import Iterable, Sequence
 
 import attrs
 
-__all__ = ["Problem", "UserError", "WrongInput", "did_you_mean", "nearest"]
+__all__ = ["Problem", "UserError", "WrongInput", "did_you_mean", "nearest", "shortened"]
+
+
+MOST = 20
+"""Problems of one input that are shown; further ones are counted."""
 
 
 class UserError(Exception):
@@ -54,7 +58,9 @@ class WrongInput(UserError):  # noqa: N818
     exit_code = 2
 
     def __init__(self, what: str, problems: Sequence[Problem] = (), *, hint: str = "") -> None:
-        lines = [what, *(f"  {problem}" for problem in problems)]
+        lines = [what, *(f"  {problem}" for problem in problems[:MOST])]
+        if len(problems) > MOST:
+            lines.append(f"  and {len(problems) - MOST:,} more")
         super().__init__("\n".join(lines), hint=hint)
         self.problems = tuple(problems)
 
@@ -74,3 +80,8 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     if close:
         return f"did you mean '{close[0]}'?"
     return f"known: {', '.join(known)}" if known else "none is known"
+
+
+def shortened(text: str, most: int = 120) -> str:
+    """Return a text for a message: of one that is too long, its beginning and its length."""
+    return text if len(text) <= most else f"{text[: most - 40]}… ({len(text):,} characters)"

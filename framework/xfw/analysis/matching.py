@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xfw.analysis.targets import Target, Targets
-from xfw.config.identity import canonical
+from xfw.config.keys import schema_of
 from xfw.config.named import NamedRun
 from xfw.config.resolve import resolve
-from xfw.config.schema import nested, schema_of
-from xfw.config.structure import flatten, structure, unstructure
+from xfw.config.structure import canonical, flatten, nested, structure, unstructure
 from xfw.errors import Problem, UserError, WrongInput, did_you_mean
 from xfw.experiment import Metric
 from xfw.store.results import Results, open_run

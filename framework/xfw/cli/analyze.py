@@ -198,7 +198,7 @@ def _unavailable(analyzer: Analyzer, results: Results | None, assigned: frozense
 
 def _reads_run(analyzer: Analyzer, assigned: frozenset[str]) -> bool:
     """Say whether an analyzer works on a run, and no option names what to read in its place."""
-    from xfw.config.schema import schema_of
+    from xfw.config.keys import schema_of
 
     keys = schema_of(analyzer.options).keys if analyzer.options is not None else {}
     replaced = any(key.info.replaces_run and path in assigned for path, key in keys.items())
@@ -217,8 +217,8 @@ def _refuse_unavailable(
 
 def _options(selected: Sequence[Analyzer], assignments: Sequence[str]) -> dict[str, Any]:
     """Return the options of each analyzer; an assignment goes to every selected one that has the key."""
-    from xfw.config.overrides import split_assignment
-    from xfw.config.schema import schema_of, unknown_key
+    from xfw.config.keys import schema_of, unknown_key
+    from xfw.config.points import split_assignment
 
     schemas = {each.name: schema_of(each.options) for each in selected if each.options is not None}
     values: dict[str, dict[str, Any]] = {each.name: {} for each in selected}
@@ -241,8 +241,8 @@ def _options(selected: Sequence[Analyzer], assignments: Sequence[str]) -> dict[s
 
 
 def _assign(values: dict[str, Any], found: Any, text: str, problems: list[Problem]) -> None:
-    from xfw.config.overrides import collect
-    from xfw.config.values import is_list
+    from xfw.config.keys import is_list
+    from xfw.config.points import collect
 
     if is_list(found.kind) and not text.strip().startswith("["):
         text = f"[{text}]"
@@ -255,8 +255,7 @@ def _assign(values: dict[str, Any], found: Any, text: str, problems: list[Proble
 
 
 def _structured(analyzer: Analyzer, values: Mapping[str, Any]) -> Any:
-    from xfw.config.schema import nested
-    from xfw.config.structure import structure
+    from xfw.config.structure import nested, structure
 
     return None if analyzer.options is None else structure(analyzer.options, nested(values))
 

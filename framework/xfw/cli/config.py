@@ -11,10 +11,9 @@ import click
 from xfw.cli.options import json_option
 from xfw.cli.printing import print_json, print_table
 from xfw.cli.subject import find_subject, shipped_runs
+from xfw.config.keys import Key, describe_type, schema_of
 from xfw.config.resolve import Resolved, resolve
-from xfw.config.schema import Key, schema_of
 from xfw.config.structure import flatten, unstructure
-from xfw.config.values import describe_type
 from xfw.experiment import Experiment
 from xfw.manifest import show
 from xfw.plugins.discovery import discover, find

@@ -15,8 +15,8 @@ from xfw.cli.options import json_option, per_gpu_option, results_dir_option
 from xfw.cli.printing import print_json
 from xfw.cli.subject import Subject, find_subject
 from xfw.cli.tracking import chosen_trackers, track_option, tracked
+from xfw.config.keys import schema_of
 from xfw.config.resolve import Resolved, SourceConfig, resolve
-from xfw.config.schema import schema_of
 from xfw.errors import UserError, nearest
 from xfw.manifest import Execution, Manifest
 from xfw.plan.trials import Only, read_only

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from xfw.config.overrides import collect, split_assignment
-from xfw.config.schema import nested, schema_of, unknown_key
-from xfw.config.structure import structure
-from xfw.config.values import split_points
+from xfw.config.keys import schema_of, split_points, unknown_key
+from xfw.config.points import collect, split_assignment
+from xfw.config.structure import nested, structure
 from xfw.errors import Problem, UserError, WrongInput, nearest
 
 if TYPE_CHECKING:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
-import cattrs
-from cattrs.errors import BaseValidationError
 
-from xfw.config.structure import problems_of
-from xfw.errors import Problem, UserError, WrongInput
+from xfw.config.points import read_text
+from xfw.errors import Problem, UserError, WrongInput, did_you_mean, shortened
 
-__all__ = ["FILE", "NamedRun", "find_file", "load_named_runs", "read_file"]
+__all__ = ["FILE", "NamedRun", "find_file", "load_named_runs", "read_file", "strict"]
 
 FILE = "experiments.toml"
+
+DEEPEST = 32
+"""Tables and lists within each other."""
 
 
 @attrs.frozen
@@ -33,24 +34,20 @@ class NamedRun:
     help: str = ""
 
 
-@attrs.frozen
-class Table:
-    """One table of ``experiments.toml``, as written."""
-
-    plugin: str
-    preset: str | None = None
-    overrides: dict[str, Any] = attrs.field(factory=dict)
-    sweep: dict[str, Any] = attrs.field(factory=dict)
-    trials: int | None = None
-    help: str = ""
+ENTRIES: Mapping[str, tuple[type, str]] = {
+    "plugin": (str, "text"),
+    "preset": (str, "text"),
+    "overrides": (dict, "a table"),
+    "sweep": (dict, "a table"),
+    "trials": (int, "a whole number"),
+    "help": (str, "text"),
+}
+"""What a table of ``experiments.toml`` may hold."""
 
 
 def find_file(start: Path) -> Path | None:
     """Return the nearest ``experiments.toml`` from a folder upwards."""
-    for folder in (start, *start.parents):
-        if (folder / FILE).is_file():
-            return folder / FILE
-    return None
+    return next((folder / FILE for folder in (start, *start.parents) if (folder / FILE).is_file()), None)
 
 
 def load_named_runs(start: Path, plugins: Iterable[str]) -> dict[str, NamedRun]:
@@ -62,32 +59,44 @@ def load_named_runs(start: Path, plugins: Iterable[str]) -> dict[str, NamedRun]:
 def read_file(path: Path, plugins: Iterable[str]) -> dict[str, NamedRun]:
     """Return the named runs of one file; raise ``WrongInput`` where it is wrong or a name is that of a plugin."""
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UserError(
-            f"cannot read {path}: {error}", hint="correct the file or run elsewhere", exit_code=2
-        ) from error
+        tables = tomllib.loads(read_text(path))
+        if _deeper(tables, DEEPEST):
+            raise ValueError(f"more than {DEEPEST} tables or lists within each other")
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else shortened(str(error))
+        raise UserError(f"cannot read {path}: {reason}", hint="correct the file or run elsewhere", exit_code=2) from None
     taken = {name.replace("-", "_") for name in plugins}
-    runs = {name: named_run(name, table, path) for name, table in tables.items()}
-    clashes = [name for name in runs if name.replace("-", "_") in taken]
-    if clashes:
-        problems = [Problem(f"$.{name}", "is a plugin's name", "give the named run another name") for name in clashes]
+    problems = [problem for name, table in tables.items() for problem in _problems(name, table)]
+    problems += [
+        Problem(f"$.{name}", "is a plugin's name", "give the named run another name")
+        for name in tables
+        if name.replace("-", "_") in taken
+    ]
+    if problems:
         raise WrongInput(f"{path}: wrong named runs", problems)
-    return runs
+    return {name: NamedRun(name=name, folder=path.parent, **table) for name, table in tables.items()}
 
 
-def named_run(name: str, table: Any, path: Path) -> NamedRun:
-    """Return one named run; raise ``WrongInput`` with all problems of its table."""
+def _deeper(value: Any, levels: int) -> bool:
+    if not isinstance(value, dict | list):
+        return False
+    return levels == 0 or any(
+        _deeper(item, levels - 1) for item in (value.values() if isinstance(value, dict) else value)
+    )
+
+
+def _problems(name: str, table: Any) -> Iterator[Problem]:
+    """Yield what is wrong with one table."""
     if not isinstance(table, dict):
-        raise WrongInput(f"{path}: wrong named run", [Problem(f"$.{name}", f"found {table!r}, expected a table")])
-    converter = cattrs.Converter(forbid_extra_keys=True)
-    for kind, words in ((int, "a whole number"), (str, "text")):
-        converter.register_structure_hook(kind, strict(kind, words))
-    try:
-        read = converter.structure(table, Table)
-    except BaseValidationError as error:
-        raise WrongInput(f"{path}: wrong named run", list(problems_of(error, f"$.{name}"))) from None
-    return NamedRun(name=name, folder=path.parent, **attrs.asdict(read, recurse=False))
+        yield Problem(f"$.{name}", f"found {shortened(repr(table))}, expected a table")
+        return
+    for entry, value in table.items():
+        if entry not in ENTRIES:
+            yield Problem(f"$.{name}.{entry}", f"unknown key '{entry}'", did_you_mean(entry, ENTRIES))
+        elif type(value) is not ENTRIES[entry][0]:
+            yield Problem(f"$.{name}.{entry}", f"found {shortened(repr(value))}, expected {ENTRIES[entry][1]}")
+    if "plugin" not in table:
+        yield Problem(f"$.{name}.plugin", "missing, and it has no default")
 
 
 def strict(kind: type, words: str) -> Any:

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from xfw.config.identity import config_hash
 from xfw.config.named import FILE, NamedRun
-from xfw.config.overrides import collect, read_overrides, split_assignment, typed_points
+from xfw.config.points import collect, read_overrides, split_assignment, typed_points
 from xfw.config.schema import Key, Schema, nested, schema_of, unknown_key
-from xfw.config.structure import flatten, structure, unstructure
+from xfw.config.structure import config_hash, flatten, structure, unstructure
 from xfw.config.values import is_list
 from xfw.errors import Problem, UserError, WrongInput, did_you_mean
 from xfw.manifest import Condition, Manifest

@@ -1,96 +1,126 @@
-"""Turn nested dictionaries into configurations and back, reporting every wrong value with its path."""
+"""Configurations as nested dictionaries and back, with every wrong value named by its path; their canonical text."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator, Mapping
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import attrs
-import cattrs
-from cattrs.errors import BaseValidationError, ClassValidationError, ForbiddenExtraKeysError
-from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
+from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError
 
-from xfw.config.keys import info_of
-from xfw.config.schema import Key, convert, fields_of
+from xfw.config.keys import Schema, convert, fields_of, schema_of, unknown_key
 from xfw.errors import Problem, WrongInput, did_you_mean
 
-__all__ = ["flatten", "structure", "unstructure"]
+__all__ = ["canonical", "config_hash", "flatten", "instance", "nested", "problems_of", "structure", "unstructure"]
 
 T = TypeVar("T")
 
 
 def structure(cls: type[T], values: Mapping[str, Any]) -> T:
     """Return the configuration that nested values stand for; raise ``WrongInput`` with all problems."""
+    schema = schema_of(cls)
+    flat = {path: key.default for path, key in schema.keys.items()}
+    problems = list(_fill(cls, values, "", schema, flat))
+    wrong = {problem.path for problem in problems}
+    problems += [
+        Problem(f"$.{key.path}", "missing, and it has no default")
+        for key in schema.keys.values()
+        if key.required and flat[key.path] is key.default and f"$.{key.path}" not in wrong
+    ]
+    if problems:
+        raise WrongInput("wrong configuration", problems)
+    return instance(cls, flat)
+
+
+def _fill(cls: type, table: Mapping[str, Any], prefix: str, schema: Schema, flat: dict[str, Any]) -> Iterator[Problem]:
+    """Put the values of a table into ``flat`` by key path; yield what is wrong with some of them."""
+    fields = {field.name: field.type for field in fields_of(cls)}
+    for name, kind in fields.items():
+        path = f"{prefix}{name}"
+        if name not in table:
+            continue
+        if not attrs.has(kind):  # type: ignore[arg-type]
+            try:
+                flat[path] = convert(schema.keys[path], table[name])
+            except ValueError as error:
+                yield Problem(f"$.{path}", str(error))
+        elif isinstance(table[name], Mapping):
+            yield from _fill(kind, table[name], f"{path}.", schema, flat)  # type: ignore[arg-type]
+        else:
+            yield Problem(f"$.{path}", f"found {table[name]!r}, expected a table of keys")
+    for name in sorted(set(table).difference(fields)):
+        yield attrs.evolve(unknown_key(name, list(fields), ""), path=f"$.{prefix}{name}")
+
+
+def instance(cls: type[T], flat: Mapping[str, Any], prefix: str = "") -> T:
+    """Return the configuration of canonical values by key path, which must hold every key."""
+    given: dict[str, Any] = {}
+    for field in fields_of(cls):
+        path = f"{prefix}{field.name}"
+        if attrs.has(field.type):  # type: ignore[arg-type]
+            given[field.alias] = instance(field.type, flat, f"{path}.")  # type: ignore[index, arg-type]
+        else:
+            value = flat[path]
+            given[field.alias] = list(value) if isinstance(value, list) else value  # type: ignore[index]
     try:
-        return converter().structure(values, cls)
-    except BaseValidationError as error:
-        problems = list(problems_of(error, "$"))
-    raise WrongInput("wrong configuration", problems)
+        return cls(**given)
+    except ValueError as error:
+        raise WrongInput("wrong configuration", [Problem(f"$.{prefix}".rstrip("."), str(error))]) from error
 
 
 def unstructure(config: Any) -> dict[str, Any]:
     """Return a configuration as nested dictionaries that TOML can hold; keys that are None are left out."""
-    plain = without_none(converter().unstructure(config))
-    assert isinstance(plain, dict)
-    return plain
+    values = ((field.name, getattr(config, field.name)) for field in attrs.fields(type(config)))
+    return {name: _plain(value) for name, value in values if value is not None}
 
 
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return unstructure(value) if attrs.has(type(value)) else value
+
+
+def flatten(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return nested dictionaries as values by key path."""
     flat: dict[str, Any] = {}
-    for name, value in values.items():
+    rest = [(str(name), value) for name, value in reversed(values.items())]
+    while rest:
+        path, value = rest.pop()
         if isinstance(value, Mapping):
-            flat.update(flatten(value, f"{prefix}{name}."))
+            rest += [(f"{path}.{name}", inner) for name, inner in reversed(value.items())]
         else:
-            flat[f"{prefix}{name}"] = value
+            flat[path] = value
     return flat
 
 
-@functools.cache
-def converter() -> cattrs.Converter:
-    """Return the cattrs converter of configurations: strict types, no extra keys, bounds and choices checked."""
-    made = cattrs.Converter(detailed_validation=True, forbid_extra_keys=True)
-    made.register_structure_hook_factory(attrs.has, lambda cls: structure_hook(cls, made))
-    made.register_unstructure_hook_factory(attrs.has, lambda cls: make_dict_unstructure_fn(cls, made))
-    made.register_unstructure_hook(tuple, list)
-    return made
+def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values by key path as nested dictionaries; values of None are left out."""
+    tree: dict[str, Any] = {}
+    for path, value in flat.items():
+        if value is not None:
+            *parents, name = path.split(".")
+            branch = tree
+            for parent in parents:
+                branch = branch.setdefault(parent, {})
+            branch[name] = value
+    return tree
 
 
-def structure_hook(cls: type, made: cattrs.Converter) -> Callable[[Any, Any], Any]:
-    """Return the function that structures one configuration class."""
-    overrides = {
-        field.name: override(struct_hook=value_hook(Key(field.name, field.type, info_of(field), field.default)))
-        for field in fields_of(cls)
-        if not attrs.has(field.type)  # type: ignore[arg-type]
-    }
-    build: Callable[[Any, Any], Any] = make_dict_structure_fn(
-        cls,
-        made,
-        _cattrs_forbid_extra_keys=True,
-        _cattrs_detailed_validation=True,
-        _cattrs_use_linecache=False,
-        **overrides,  # type: ignore[arg-type]
-    )
-
-    def structure_class(values: Any, kind: Any) -> Any:
-        if not isinstance(values, Mapping):
-            raise ValueError(f"found {values!r}, expected a table of keys")
-        return build(values, kind)
-
-    return structure_class
+def canonical(value: Any) -> str:
+    """Return canonical JSON: keys sorted, no blanks, ASCII only; equal values give equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
-def value_hook(key: Key) -> Callable[[Any, Any], Any]:
-    """Return the function that structures the value of one key."""
-    return lambda value, _: convert(key, value)
+def config_hash(configs: Sequence[Mapping[str, Any]]) -> str:
+    """Return the SHA-256 of the conditions' configurations, in their order.
 
-
-def without_none(value: Any) -> Any:
-    """Return nested values without None, and tuples as lists."""
-    if isinstance(value, Mapping):
-        return {name: without_none(part) for name, part in value.items() if part is not None}
-    return [without_none(part) for part in value] if isinstance(value, list | tuple) else value
+    The hash of a run of one condition is that of its configuration alone. The seed is not part of a
+    configuration, so runs that differ in it only have equal hashes.
+    """
+    text = canonical(configs[0] if len(configs) == 1 else list(configs))
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
 def problems_of(error: Exception, path: str) -> Iterator[Problem]:

@@ -10,10 +10,9 @@ from typing import Any
 
 import attrs
 
-from xfw.config.identity import canonical, config_hash
+from xfw.config.keys import schema_of
 from xfw.config.resolve import Resolved, condition_configs
-from xfw.config.schema import schema_of
-from xfw.config.structure import flatten, unstructure
+from xfw.config.structure import canonical, config_hash, flatten, unstructure
 from xfw.errors import UserError, did_you_mean
 from xfw.experiment import TRAIN, Experiment, Stage
 from xfw.manifest import BlockPlan, Condition, Execution, Manifest, Member, Source

@@ -11,9 +11,8 @@ from typing import Any
 
 import attrs
 
-from xfw.config.identity import canonical
 from xfw.config.resolve import condition_configs
-from xfw.config.structure import unstructure
+from xfw.config.structure import canonical, unstructure
 from xfw.errors import UserError
 from xfw.experiment import Experiment, Pass
 from xfw.manifest import BlockPlan, Execution, Manifest

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from xfw.config.schema import nested
-from xfw.config.structure import flatten, unstructure
+from xfw.config.structure import flatten, nested, unstructure
 from xfw.errors import UserError
 from xfw.manifest import Manifest, show
 

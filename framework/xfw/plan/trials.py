@@ -9,12 +9,9 @@ from typing import Any
 import attrs
 
 from xfw import seeds
-from xfw.config.identity import canonical
-from xfw.config.keys import KeyInfo
-from xfw.config.overrides import collect
-from xfw.config.schema import Key, Schema
-from xfw.config.structure import flatten, unstructure
-from xfw.config.values import split_points
+from xfw.config.keys import Key, KeyInfo, Schema, split_points
+from xfw.config.points import collect
+from xfw.config.structure import canonical, flatten, unstructure
 from xfw.errors import Problem, UserError, WrongInput, did_you_mean
 from xfw.manifest import Member, show
 

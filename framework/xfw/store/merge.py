@@ -14,9 +14,7 @@ from typing import Any
 import attrs
 import numpy as np
 
-from xfw.config.identity import canonical, config_hash
-from xfw.config.schema import nested
-from xfw.config.structure import flatten
+from xfw.config.structure import canonical, config_hash, flatten, nested
 from xfw.errors import Problem, UserError, WrongInput
 from xfw.experiment import Records, Stream
 from xfw.manifest import BlockPlan, Condition, Execution, Manifest, Member, Source

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from xfw.config.identity import config_hash
 from xfw.config.resolve import resolve
-from xfw.config.structure import unstructure
+from xfw.config.structure import config_hash, unstructure
 from xfw.experiment import stages_of
 from xfw.manifest import BlockPlan, Execution, Manifest, Member
 from xfw.plan.trials import members_of

@@ -16,8 +16,7 @@ import numpy as np
 
 from xfw.analysis.registry import metrics_of
 from xfw.analysis.samples import scalar
-from xfw.config.schema import nested
-from xfw.config.structure import flatten
+from xfw.config.structure import flatten, nested
 from xfw.errors import UserError
 from xfw.experiment import Metric
 from xfw.manifest import BlockPlan, Manifest, Member

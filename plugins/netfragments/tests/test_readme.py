@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import attrs
-from xfw.config.schema import schema_of
+from xfw.config.keys import schema_of
 from xfw.plugins.registry import load_experiment
 
 TEXT = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")

@@ -137,8 +137,7 @@ PRESETS: Mapping[str, xfw.Preset] = {
 
 def configs_of(common: Mapping[str, Any], conditions: list[dict[str, Any]]) -> list[Config]:
     """Return the configuration of every condition of a stored run."""
-    from xfw.config.schema import nested
-    from xfw.config.structure import flatten, structure
+    from xfw.config.structure import flatten, nested, structure
 
     return [structure(Config, nested({**flatten(common), **values})) for values in conditions]
 

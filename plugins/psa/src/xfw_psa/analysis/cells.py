@@ -226,8 +226,8 @@ def _chosen(results: Results, options: Choice) -> dict[int, dict[str, Any]]:
 
 
 def _assignments(text: str | None) -> Iterator[tuple[str, str]]:
-    from xfw.config.overrides import split_assignment
-    from xfw.config.values import split_points
+    from xfw.config.keys import split_points
+    from xfw.config.points import split_assignment
 
     for part in split_points(text) if text else []:
         try:
