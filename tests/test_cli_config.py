@@ -49,7 +49,7 @@ def test_the_table_holds_key_origin_bounds_and_unit(
     assert invoke(["config", "psa", "-s", "batch_size=64"]) == 0
     text = capsys.readouterr().out
     line = next(line for line in text.splitlines() if "batch_size" in line)
-    for part in ("64", "command line", "256", "a whole number >= 1 (images)"):
+    for part in ("64", "command line", "256", "a whole number >= 1 and <= 1000000 (images)"):
         assert part in line
     assert "preset paper: " in text
 

@@ -107,7 +107,7 @@ def test_texts_stand_for_points(text: str, expected: tuple[Any, ...]) -> None:
         ("lr=1..2..0", "a step that is not 0"),
         ("lr=1..2..-1", "leads from 1 to 2"),
         ("lr=a..b", "expected a range such as 1..10"),
-        ("batch=1..1000000", "expected at most 100000"),
+        ("batch=1..1000000", "more points than the 10,000"),
         ("lr=1,,2", "empty point"),
         ("lrr=1", "unknown key 'lrr'\n    did you mean 'lr'?   all keys: xfw config demo"),
         ("train.epoch=1", "did you mean 'train.epochs'?"),

@@ -89,7 +89,8 @@ def console(*, stderr: bool = False, width: int | None = None) -> Console:
             for segment in super().render(renderable, options):
                 yield segment if segment.control else Segment(plain(segment.text), segment.style)
 
-    return Safe(file=Screen(sys.stderr if stderr else sys.stdout, controls=True), width=width)
+    screen: Any = Screen(sys.stderr if stderr else sys.stdout, controls=True)
+    return Safe(file=screen, width=width)
 
 
 @attrs.frozen

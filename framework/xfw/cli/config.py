@@ -12,8 +12,8 @@ from xfw.cli.options import json_option
 from xfw.cli.printing import print_json, print_table
 from xfw.cli.subject import find_subject, shipped_runs
 from xfw.config.keys import Key, describe_type, schema_of
+from xfw.config.points import frozen
 from xfw.config.resolve import Resolved, resolve
-from xfw.config.structure import flatten, unstructure
 from xfw.experiment import Experiment
 from xfw.manifest import show
 from xfw.plugins.discovery import discover, find
@@ -45,14 +45,11 @@ def shown_keys(experiment: Experiment) -> list[Key]:
 
 def values_of(resolved: Resolved) -> dict[str, list[Any]]:
     """Return the distinct values of every key over the conditions."""
-    flat_each = [flatten(unstructure(one)) for one in resolved.configs]
-    found: dict[str, list[Any]] = {}
-    for path in resolved.provenance:
-        values = found.setdefault(path, [])
-        for flat in flat_each:
-            if flat.get(path) not in values:
-                values.append(flat.get(path))
-    return found
+    distinct: dict[str, dict[Any, Any]] = {path: {} for path in resolved.provenance}
+    for path, values in distinct.items():
+        for flat in resolved.flat:
+            values.setdefault(frozen(flat.get(path)), flat.get(path))
+    return {path: list(values.values()) for path, values in distinct.items()}
 
 
 def as_data(experiment: Experiment, resolved: Resolved) -> dict[str, Any]:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from xfw.config.keys import schema_of, split_points, unknown_key
-from xfw.config.points import collect, split_assignment
-from xfw.config.structure import nested, structure
-from xfw.errors import Problem, UserError, WrongInput, nearest
+from xfw.config.keys import split_points
+from xfw.config.points import read_options
+from xfw.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from xfw.experiment import Experiment
@@ -41,7 +39,9 @@ def chosen_trackers(experiment: Experiment, texts: Sequence[str]) -> list[Chosen
         name, _, given = text.partition(":")
         if name not in known:
             raise unknown_tracker(name, list(known))
-        options = read_options(name, known[name].Options, given)
+        options = read_options(
+            known[name].Options, split_points(given) if given else (), f"--track {name}: wrong options"
+        )
         known[name].check(options)
         chosen.append(Chosen(known[name], options))
     return chosen
@@ -62,26 +62,3 @@ def unknown_tracker(name: str, known: Sequence[str]) -> UserError:
     hint = f"did you mean '{close[0]}'?" if close else f"install its extension: pip install xfw-{name}"
     installed = f"   installed: {', '.join(known)}" if known and not close else ""
     return UserError(f"--track {name}: no installed extension has this tracker", hint=hint + installed, exit_code=2)
-
-
-def read_options(name: str, kind: type, text: str) -> Any:
-    """Return the options of a tracker from ``KEY=VALUE,KEY=VALUE``; raise WrongInput with all mistakes."""
-    schema = schema_of(kind)
-    values: dict[str, Any] = {}
-    problems: list[Problem] = []
-    for part in split_points(text) if text else ():
-        try:
-            path, value = split_assignment(part)
-        except ValueError as error:
-            problems.append(Problem("$", str(error)))
-            continue
-        key = schema.find(path)
-        if key is None:
-            problems.append(unknown_key(path, schema.names(), ""))
-            continue
-        points, wrong = collect(key, value, Path.cwd())
-        problems += wrong
-        values.update({key.path: points[0]} if points else {})
-    if problems:
-        raise WrongInput(f"--track {name}: wrong options", problems)
-    return structure(kind, nested(values))

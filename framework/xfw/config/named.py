@@ -64,7 +64,8 @@ def read_file(path: Path, plugins: Iterable[str]) -> dict[str, NamedRun]:
             raise ValueError(f"more than {DEEPEST} tables or lists within each other")
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else shortened(str(error))
-        raise UserError(f"cannot read {path}: {reason}", hint="correct the file or run elsewhere", exit_code=2) from None
+        hint = "correct the file or run elsewhere"
+        raise UserError(f"cannot read {path}: {reason}", hint=hint, exit_code=2) from None
     taken = {name.replace("-", "_") for name in plugins}
     problems = [problem for name, table in tables.items() for problem in _problems(name, table)]
     problems += [

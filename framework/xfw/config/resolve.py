@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 
+from xfw.config.keys import Schema, convert, is_list, schema_of, unknown_key
 from xfw.config.named import FILE, NamedRun
-from xfw.config.points import collect, read_overrides, split_assignment, typed_points
-from xfw.config.schema import Key, Schema, nested, schema_of, unknown_key
-from xfw.config.structure import config_hash, flatten, structure, unstructure
-from xfw.config.values import is_list
-from xfw.errors import Problem, UserError, WrongInput, did_you_mean
+from xfw.config.points import MOST_POINTS, Points, collect, frozen, read_overrides, split_assignment, typed_points
+from xfw.config.structure import config_hash, flatten, instance, nested, structure, unstructure
+from xfw.errors import Problem, UserError, WrongInput, did_you_mean, shortened
+from xfw.experiment import Experiment
 from xfw.manifest import Condition, Manifest
-
-if TYPE_CHECKING:
-    from xfw.experiment import Experiment
 
 __all__ = ["Resolved", "SourceConfig", "condition_configs", "resolve"]
 
 DEFAULT_PRESET = "quick"
 COMMAND_LINE = "command line"
-Points = Mapping[str, tuple[Any, ...]]
 
 
 @attrs.frozen
@@ -43,23 +40,26 @@ class SourceConfig:
 
 @attrs.frozen
 class Layer:
-    """What one origin says: the points of each key it sets, by path."""
+    """What one origin says: the points of each key it sets, and what is wrong with it."""
 
     origin: str
     points: Points
+    problems: list[Problem] = attrs.field(factory=list)
 
 
 @attrs.frozen
 class Resolved:
     """A resolved configuration: one instance per condition, and where every value came from.
 
-    ``common`` holds (nested) what all conditions share, ``given`` the key paths that the user set,
-    ``trials`` the number of trials where none is asked for. Values of None appear nowhere but in ``configs``.
+    ``flat`` holds the values of each condition by key path, ``common`` (nested) what all conditions share, ``given``
+    the key paths that the user set, ``trials`` the number of trials where none is asked for. Values of None appear
+    nowhere but in ``configs``.
     """
 
     preset: str
     conditions: tuple[Condition, ...]
     configs: tuple[Any, ...]
+    flat: tuple[Mapping[str, Any], ...]
     common: Mapping[str, Any]
     axes: tuple[str, ...]
     provenance: Mapping[str, str]
@@ -83,256 +83,218 @@ def resolve(
     ``overrides`` are texts ``KEY=VALUE``; ``folder`` is where their ``@FILE`` start (default: the working
     directory). A preset named on the command line goes before that of the named run.
     """
-    schema = schema_of(experiment.config_class)
-    assignments, preset_given, problems = command_line(overrides)
+    schema, name, here = schema_of(experiment.config_class), experiment.name, folder or Path.cwd()
+    assignments, presets, problems = _command_line(overrides)
+    presets += [] if preset is None else [preset]
     if source is None:
-        preset = chosen_preset(experiment, [preset, preset_given], named)
-    else:
-        refuse_preset(experiment, [preset, preset_given])
-        preset = ""
-    here = folder or Path.cwd()
-    layers = []
-    for layer, found in (
-        preset_layer(experiment, preset, schema, here),
-        named_layer(named, schema, experiment.name),
-        command_layer(assignments, schema, here, experiment.name),
-    ):
-        layers.append(layer)
-        problems += found
+        preset = _chosen_preset(experiment, presets, named)
+    elif presets:
+        raise UserError(
+            f"experiment '{name}': a preset cannot be combined with --from",
+            hint="the configuration comes from that run; change single keys with -s KEY=VALUE",
+            exit_code=2,
+        )
+    values = experiment.presets()[preset].values if preset else {}
+    layers = [Layer(f"preset {preset}", *_mapped_points(values, schema, here, name))]
     if source is not None:
-        layers.insert(1, Layer(f"run {source.run}", source_points(source, schema)))
-    problems += missing(schema, layers)
-    refuse(experiment.name, problems)
-    return assemble(experiment, schema, preset, layers, source, named)
+        kept = {path: value for path, value in flatten(source.common).items() if _taken_over(path, schema)}
+        layers.append(Layer(f"run {source.run}", *_mapped_points(kept, schema, here, name, typed=True)))
+    if named is not None:
+        values = {**flatten(named.overrides), **flatten(named.sweep)}
+        layers.append(Layer(FILE, *_mapped_points(values, schema, named.folder, name)))
+    layers.append(Layer(COMMAND_LINE, *read_overrides(assignments, schema, here, name)))
+    known = {path for layer in layers for path in layer.points}
+    missing = [
+        Problem(f"$.{key.path}", f"missing, expected {key.expected()}", f"give it: -s {key.path}=VALUE")
+        for key in schema.keys.values()
+        if key.required and key.path not in known
+    ]
+    _refuse(name, [*problems, *(problem for layer in layers for problem in layer.problems), *missing])
+    trials = _default_trials(experiment, preset or "", named)
+    return _assembled(experiment, schema, preset or "", layers, source, trials)
 
 
-def refuse(name: str, problems: Sequence[Problem]) -> None:
-    """Raise ``WrongInput`` where there are problems."""
+def _refuse(name: str, problems: Sequence[Problem]) -> None:
     if problems:
         raise WrongInput(f"experiment '{name}': wrong configuration", list(dict.fromkeys(problems)))
 
 
-def command_line(overrides: Sequence[str]) -> tuple[list[tuple[str, str]], str | None, list[Problem]]:
-    """Return the assignments of the command line, the preset among them, and the texts that are none."""
-    assignments, preset, problems = [], None, []
+def _command_line(overrides: Sequence[str]) -> tuple[list[tuple[str, str]], list[str], list[Problem]]:
+    """Return the assignments of the command line, the presets among them, and the texts that are not assignments."""
+    assignments, presets, problems = [], [], []
     for text in overrides:
         try:
             name, value = split_assignment(text)
         except ValueError as error:
             problems.append(Problem("-s", str(error)))
-            continue
-        if name == "preset":
-            preset = value.strip()
         else:
-            assignments.append((name, value))
-    return assignments, preset, problems
+            if name == "preset":
+                presets.append(value.strip())
+            else:
+                assignments.append((name, value))
+    return assignments, presets, problems
 
 
-def refuse_preset(experiment: Experiment, asked: Sequence[str | None]) -> None:
-    """Refuse a preset beside ``--from RUN``: the run's configuration would hide all of it."""
-    if any(name is not None for name in asked):
-        raise UserError(
-            f"experiment '{experiment.name}': a preset cannot be combined with --from",
-            hint="the configuration comes from that run; change single keys with -s KEY=VALUE",
-            exit_code=2,
-        )
-
-
-def chosen_preset(experiment: Experiment, asked: Sequence[str | None], named: NamedRun | None) -> str:
+def _chosen_preset(experiment: Experiment, asked: Sequence[str], named: NamedRun | None) -> str:
     """Return the name of the preset to use (empty where the experiment has none); refuse one that does not exist."""
-    given = {name for name in asked if name is not None}
-    if len(given) > 1:
-        raise UserError(f"two presets are given: {', '.join(sorted(given))}", hint="give one", exit_code=2)
+    if len(set(asked)) > 1:
+        raise UserError(
+            f"two presets are given: {shortened(', '.join(sorted(set(asked))))}", hint="give one", exit_code=2
+        )
     presets = experiment.presets()
-    name = next(iter(given), named.preset if named is not None else None)
+    name = asked[0] if asked else named.preset if named is not None else None
     if name is None:
         return DEFAULT_PRESET if DEFAULT_PRESET in presets else ""
     if name not in presets:
-        known = f"   presets: {', '.join(presets)}" if presets else ""
         raise UserError(
-            f"experiment '{experiment.name}': unknown preset '{name}'",
-            hint=did_you_mean(name, presets) + known,
+            f"experiment '{experiment.name}': unknown preset '{shortened(name)}'",
+            hint=did_you_mean(name, presets) + (f"   presets: {', '.join(presets)}" if presets else ""),
             exit_code=2,
         )
     return name
 
 
-def preset_layer(experiment: Experiment, name: str, schema: Schema, folder: Path) -> tuple[Layer, list[Problem]]:
-    """Return what a preset says."""
-    values = experiment.presets()[name].values if name else {}
-    points, problems = mapped_points(values, schema, folder, experiment.name)
-    return Layer(f"preset {name}", points), problems
-
-
-def named_layer(named: NamedRun | None, schema: Schema, experiment: str) -> tuple[Layer, list[Problem]]:
-    """Return what a named run of ``experiments.toml`` says."""
-    if named is None:
-        return Layer(FILE, {}), []
-    values = {**flatten(named.overrides), **flatten(named.sweep)}
-    points, problems = mapped_points(values, schema, named.folder, experiment)
-    return Layer(FILE, points), problems
-
-
-def command_layer(
-    assignments: Sequence[tuple[str, str]], schema: Schema, folder: Path, experiment: str
-) -> tuple[Layer, list[Problem]]:
-    """Return what the command line says."""
-    points, problems = read_overrides(assignments, schema, folder, experiment)
-    return Layer(COMMAND_LINE, points), problems
-
-
-def mapped_points(
-    values: Mapping[str, Any], schema: Schema, folder: Path, experiment: str
+def _mapped_points(
+    values: Mapping[str, Any], schema: Schema, folder: Path, experiment: str, *, typed: bool = False
 ) -> tuple[Points, list[Problem]]:
-    """Return the points of values from a preset or a file: texts by the grammar of ``-s``, others as typed."""
-    points: dict[str, tuple[Any, ...]] = {}
+    """Return the points of values from a preset, a file or (``typed``) a run.
+
+    Texts follow the grammar of ``-s``, except those of a run. A list sweeps a key that does not take lists, and a
+    list of lists one that does.
+    """
+    points: Points = {}
     problems: list[Problem] = []
     for name, value in values.items():
         key = schema.find(name)
         if key is None:
             problems.append(unknown_key(name, schema.names(), experiment))
             continue
-        if isinstance(value, str):
-            points[key.path], found = collect(key, value, folder)
+        if isinstance(value, str) and not typed:
+            points[key.path], wrong = collect(key, value, folder)
         else:
-            points[key.path], found = typed_points(key, value if sweeps(key, value) else [value])
-        problems += found
+            several = isinstance(value, list | tuple) and (
+                not is_list(key.kind) or (bool(value) and all(isinstance(item, list | tuple) for item in value))
+            )
+            points[key.path], wrong = typed_points(key, value if several and not typed else [value])
+        problems += wrong
     return points, problems
 
 
-def sweeps(key: Key, value: Any) -> bool:
-    """Say whether a typed value is a list of points: a list for a key that is none, or a list of lists."""
-    if not isinstance(value, list | tuple):
-        return False
-    return not is_list(key.kind) or (bool(value) and all(isinstance(item, list | tuple) for item in value))
-
-
-def source_points(source: SourceConfig, schema: Schema) -> Points:
-    """Return the values common to all conditions of another run, as far as they are taken over."""
-    return {path: (value,) for path, value in flatten(source.common).items() if taken_over(path, schema)}
-
-
-def missing(schema: Schema, layers: Sequence[Layer]) -> list[Problem]:
-    """Return the required keys that no layer sets."""
-    known = {path for layer in layers for path in layer.points}
-    return [
-        Problem(f"$.{key.path}", f"missing, expected {key.expected()}", f"give it: -s {key.path}=VALUE")
-        for key in schema.keys.values()
-        if key.required and key.path not in known
-    ]
-
-
-def assemble(
+def _assembled(
     experiment: Experiment,
     schema: Schema,
     preset: str,
     layers: Sequence[Layer],
     source: SourceConfig | None,
-    named: NamedRun | None,
+    trials: int,
 ) -> Resolved:
-    """Return the conditions that the layers span, each structured and checked."""
-    flat, provenance = merged(schema, layers)
-    fixed, joint = joint_conditions(schema, layers, source)
-    if source is not None:
-        provenance.update(dict.fromkeys(fixed, f"run {source.run}"))
-    swept = {path: points for path, points in flat.items() if len(points) > 1 and path not in fixed}
-    values = [
-        {**{path: points[0] for path, points in flat.items()}, **chosen, **dict(zip(swept, choice, strict=True))}
-        for chosen in joint
-        for choice in itertools.product(*swept.values())
-    ]
-    configs = tuple(structured(experiment, each) for each in values)
-    given = frozenset(path for path, origin in provenance.items() if origin in (COMMAND_LINE, FILE))
-    warnings = checked(experiment, configs, given)
-    return spanned(
-        Resolved(
-            preset=preset,
-            conditions=(),
-            configs=configs,
-            common={},
-            axes=(*fixed, *swept),
-            provenance=provenance,
-            given=given,
-            trials=default_trials(experiment, preset, named),
-            warnings=warnings,
-            config_hash="",
-        )
-    )
-
-
-def spanned(resolved: Resolved) -> Resolved:
-    """Fill in the conditions, what they share and the hash, from the configurations.
-
-    A key that a configuration derives from a swept one (and so differs between conditions) becomes an axis.
-    """
-    nested_each = [unstructure(config) for config in resolved.configs]
-    flat_each = [flatten(values) for values in nested_each]
-    paths = list(dict.fromkeys(path for flat in flat_each for path in flat))
-    differing = [path for path in paths if any(flat.get(path) != flat_each[0].get(path) for flat in flat_each)]
-    axes = tuple(dict.fromkeys([*resolved.axes, *differing]))
-    conditions = [
-        Condition(index, {path: flat[path] for path in axes if path in flat}) for index, flat in enumerate(flat_each)
-    ]
-    common = nested({path: value for path, value in flat_each[0].items() if path not in axes})
-    return attrs.evolve(
-        resolved, conditions=tuple(conditions), common=common, axes=axes, config_hash=config_hash(nested_each)
-    )
-
-
-def merged(schema: Schema, layers: Sequence[Layer]) -> tuple[dict[str, tuple[Any, ...]], dict[str, str]]:
-    """Return the winning points and their origin by key path; swept keys stand in the order they were given."""
-    flat = {path: (key.default,) for path, key in schema.keys.items()}
+    """Return the conditions that the layers span, each checked."""
+    points: Points = {path: (key.default,) for path, key in schema.keys.items()}
     provenance = dict.fromkeys(schema.keys, "default")
     for layer in layers:
-        for path, points in layer.points.items():
-            if len(points) > 1:
-                flat.pop(path)
-            flat[path] = points
+        for path, found in layer.points.items():
+            if len(found) > 1:
+                points.pop(path)  # swept keys stand in the order they were given
+            points[path] = found
             provenance[path] = layer.origin
-    return flat, provenance
+    fixed, joint = _joint_conditions(experiment, schema, layers, source)
+    if source is not None:
+        provenance.update(dict.fromkeys(fixed, f"run {source.run}"))
+    swept = {path: found for path, found in points.items() if len(found) > 1 and path not in fixed}
+    count = len(joint) * math.prod(map(len, swept.values()))
+    if count > MOST_POINTS:
+        sizes = " × ".join(f"{len(found):,} of {path}" for path, found in swept.items())
+        raise WrongInput(
+            f"experiment '{experiment.name}': {count:,} conditions ({sizes}), expected at most {MOST_POINTS:,}",
+            hint="divide the sweep into several runs, and join them: xfw merge",
+        )
+    first = {path: found[0] for path, found in points.items()}
+    given = frozenset(path for path, origin in provenance.items() if origin in (COMMAND_LINE, FILE))
+    try:
+        configs: tuple[Any, ...] = tuple(
+            instance(experiment.config_class, {**first, **chosen, **dict(zip(swept, choice, strict=True))})
+            for chosen in joint
+            for choice in itertools.product(*swept.values())
+        )
+    except WrongInput as error:
+        _refuse(experiment.name, error.problems)
+        raise
+    warnings = _checked(experiment, configs, given)
+    return _spanned(configs, (*fixed, *swept), preset, provenance, given, trials, warnings)
 
 
-def joint_conditions(
-    schema: Schema, layers: Sequence[Layer], source: SourceConfig | None
+def _spanned(
+    configs: tuple[Any, ...],
+    swept: Sequence[str],
+    preset: str,
+    provenance: Mapping[str, str],
+    given: frozenset[str],
+    trials: int,
+    warnings: tuple[str, ...],
+) -> Resolved:
+    """Return the resolved configuration that its conditions make up."""
+    trees = [unstructure(config) for config in configs]
+    flat = tuple(flatten(tree) for tree in trees)
+    # A key that a configuration derives from a swept one, and so differs between conditions, is an axis too.
+    paths = dict.fromkeys(path for values in flat for path in values)
+    differing = [path for path in paths if any(values.get(path) != flat[0].get(path) for values in flat)]
+    axes = tuple(dict.fromkeys([*swept, *differing]))
+    return Resolved(
+        preset=preset,
+        conditions=tuple(
+            Condition(index, {path: values[path] for path in axes if path in values})
+            for index, values in enumerate(flat)
+        ),
+        configs=configs,
+        flat=flat,
+        common=nested({path: value for path, value in flat[0].items() if path not in axes}),
+        axes=axes,
+        provenance=provenance,
+        given=given,
+        trials=trials,
+        warnings=warnings,
+        config_hash=config_hash(trees),
+    )
+
+
+def _joint_conditions(
+    experiment: Experiment, schema: Schema, layers: Sequence[Layer], source: SourceConfig | None
 ) -> tuple[tuple[str, ...], list[dict[str, Any]]]:
     """Return the swept keys of another run that nothing overrides, and their distinct joint values."""
     if source is None:
         return (), [{}]
     later = {path for layer in layers[2:] for path in layer.points}
     paths = tuple(
-        dict.fromkeys(path for values in source.conditions for path in values if taken_over(path, schema, later))
+        dict.fromkeys(path for values in source.conditions for path in values if _taken_over(path, schema, later))
     )
-    joint: list[dict[str, Any]] = []
+    joint: dict[Any, dict[str, Any]] = {}
+    problems = []
     for values in source.conditions:
-        kept = {path: values.get(path) for path in paths}
-        if kept not in joint:
-            joint.append(kept)
-    return paths, joint or [{}]
+        chosen = {}
+        for path in paths:
+            try:
+                chosen[path] = None if path not in values else convert(schema.keys[path], values[path])
+            except ValueError as error:
+                problems.append(Problem(f"$.{path}", str(error)))
+        joint.setdefault(frozen(list(chosen.values())), chosen)
+    _refuse(experiment.name, problems)
+    return paths, list(joint.values()) or [{}]
 
 
-def taken_over(path: str, schema: Schema, later: frozenset[str] | set[str] = frozenset()) -> bool:
-    """Say whether ``--from RUN`` takes a key over: it exists still, is inherited, and nothing overrides it."""
+def _taken_over(path: str, schema: Schema, later: Iterable[str] = ()) -> bool:
+    # It exists still, is inherited, and nothing overrides it.
     return path in schema.keys and schema.keys[path].info.inherited and path not in later
 
 
-def structured(experiment: Experiment, values: Mapping[str, Any]) -> Any:
-    """Return the configuration of one condition from its values by key path."""
-    try:
-        return structure(experiment.config_class, nested(values))
-    except WrongInput as error:
-        refuse(experiment.name, error.problems)
-        raise
-
-
-def checked(experiment: Experiment, configs: Sequence[Any], given: frozenset[str]) -> tuple[str, ...]:
+def _checked(experiment: Experiment, configs: Sequence[Any], given: frozenset[str]) -> tuple[str, ...]:
     """Ask the experiment about every condition; return the warnings that all of them raise."""
     problems = [list(experiment.hooks.check_config(config=config, given=given) or ()) for config in configs]
-    refuse(experiment.name, [problem for found in problems for problem in found if problem.level == "error"])
+    _refuse(experiment.name, [problem for found in problems for problem in found if problem.level == "error"])
     everywhere = set.intersection(*map(set, problems)) if problems else set()
     return tuple(str(problem) for problem in dict.fromkeys(problems[0]) if problem in everywhere)
 
 
-def default_trials(experiment: Experiment, preset: str, named: NamedRun | None) -> int:
+def _default_trials(experiment: Experiment, preset: str, named: NamedRun | None) -> int:
     """Return the number of trials that the named run, else the preset, asks for; else 1."""
     trials = experiment.presets()[preset].trials if preset else None
     if named is not None and named.trials is not None:
@@ -343,7 +305,8 @@ def default_trials(experiment: Experiment, preset: str, named: NamedRun | None) 
     return 1 if trials is None else trials
 
 
-def condition_configs(manifest: Manifest, cls: type) -> tuple[Any, ...]:
-    """Return the configuration of every condition of a stored run, in order."""
+def condition_configs(manifest: Manifest, cls: type, wanted: Iterable[int] | None = None) -> tuple[Any, ...]:
+    """Return the configuration of every condition of a stored run, or of the ``wanted`` ones, in order."""
     common = flatten(manifest.config)
-    return tuple(structure(cls, nested({**common, **condition.values})) for condition in manifest.conditions)
+    indices = range(len(manifest.conditions)) if wanted is None else wanted
+    return tuple(structure(cls, nested({**common, **manifest.conditions[index].values})) for index in indices)

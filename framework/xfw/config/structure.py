@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 def structure(cls: type[T], values: Mapping[str, Any]) -> T:
     """Return the configuration that nested values stand for; raise ``WrongInput`` with all problems."""
-    schema = schema_of(cls)
+    schema = schema_of(cls)  # type: ignore[arg-type]
     flat = {path: key.default for path, key in schema.keys.items()}
     problems = list(_fill(cls, values, "", schema, flat))
     wrong = {problem.path for problem in problems}
@@ -47,7 +47,7 @@ def _fill(cls: type, table: Mapping[str, Any], prefix: str, schema: Schema, flat
             except ValueError as error:
                 yield Problem(f"$.{path}", str(error))
         elif isinstance(table[name], Mapping):
-            yield from _fill(kind, table[name], f"{path}.", schema, flat)  # type: ignore[arg-type]
+            yield from _fill(kind, table[name], f"{path}.", schema, flat)
         else:
             yield Problem(f"$.{path}", f"found {table[name]!r}, expected a table of keys")
     for name in sorted(set(table).difference(fields)):
@@ -60,7 +60,7 @@ def instance(cls: type[T], flat: Mapping[str, Any], prefix: str = "") -> T:
     for field in fields_of(cls):
         path = f"{prefix}{field.name}"
         if attrs.has(field.type):  # type: ignore[arg-type]
-            given[field.alias] = instance(field.type, flat, f"{path}.")  # type: ignore[index, arg-type]
+            given[field.alias] = instance(field.type, flat, f"{path}.")  # type: ignore[index]
         else:
             value = flat[path]
             given[field.alias] = list(value) if isinstance(value, list) else value  # type: ignore[index]
@@ -85,11 +85,11 @@ def _plain(value: Any) -> Any:
 def flatten(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return nested dictionaries as values by key path."""
     flat: dict[str, Any] = {}
-    rest = [(str(name), value) for name, value in reversed(values.items())]
+    rest = [(str(name), value) for name, value in reversed(list(values.items()))]
     while rest:
         path, value = rest.pop()
         if isinstance(value, Mapping):
-            rest += [(f"{path}.{name}", inner) for name, inner in reversed(value.items())]
+            rest += [(f"{path}.{name}", inner) for name, inner in reversed(list(value.items()))]
         else:
             flat[path] = value
     return flat

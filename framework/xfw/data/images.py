@@ -30,6 +30,9 @@ class ImageData:
     white: int = 255
 
 
+Content = bytes
+
+
 @attrs.frozen
 class File:
     """A file of a data set, by its path below a data directory; ``also`` lists other names it is known under."""
@@ -52,7 +55,7 @@ class File:
         except PermissionError as error:
             raise WrongInput(f"no permission to read '{error.filename}'") from error
 
-    def read(self, folder: Path) -> bytes:
+    def read(self, folder: Path) -> Content:
         """Return the content of the first of ``places`` with the right checksum; raises ``WrongInput`` otherwise."""
         reasons = []
         for path in self.places(folder):

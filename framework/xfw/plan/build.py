@@ -25,6 +25,10 @@ from xfw.plan.trials import Only, kept_conditions, kept_trials, members_of
 __all__ = ["Plan", "Request", "build", "groups_of", "plan", "stages_to_run"]
 
 
+MOST_TRIALS = 100_000
+"""Most trials of a run, those that --only leaves out included."""
+
+
 @attrs.frozen
 class Request:
     """What a run is asked to do, beside its configuration."""
@@ -64,33 +68,50 @@ def plan(experiment: Experiment, resolved: Resolved, request: Request, *, downlo
     Data sets that are not here are downloaded, or refused where ``download`` is False.
     """
     execution = request.execution
-    kept = kept_conditions(resolved.configs, request.only)
+    refuse_many(len(resolved.configs), request.trials)
+    kept = kept_conditions(resolved.flat, request.only)
+    place_of = {condition: place for place, condition in enumerate(kept)}
     trials = frozenset(kept_trials(request.trials, request.only))
     sources = OnceOnly(execution.data_dir or None, download=download)
     blocks: list[BlockPlan] = []
     parameters: list[int] = []
     seconds: list[float] = []
     measured: list[int] = []
-    for group in groups_of(experiment.config_class, resolved.configs):
-        if not set(group).intersection(kept):
+    for group in groups_of(experiment.config_class, resolved.flat):
+        if not any(condition in place_of for condition in group):
             continue
         shape = measure(experiment, resolved.configs[group[0]], execution, sources)
         if TRAIN.name not in request.stages:
             shape = attrs.evolve(shape, epochs=())
-        members = group_members(experiment, resolved.configs, group, request)
-        places = [place for place, each in enumerate(members) if each.condition in kept and each.trial in trials]
+        members = group_members(experiment, resolved, group, request)
+        places = [
+            place for place, member in enumerate(members) if member.condition in place_of and member.trial in trials
+        ]
         for part in parts_of(shape, len(members), places, request):
             expected = estimated(shape, part.width, execution)
             before = request.history.seconds(shape, part.width, execution)
             measured += [] if before is None else [len(blocks)]
             seconds.append(expected.seconds if before is None else before)
-            chosen = tuple(renumbered(members[place], kept) for place in part.places)
+            chosen = tuple(
+                attrs.evolve(members[place], condition=place_of[members[place].condition]) for place in part.places
+            )
             blocks.append(BlockPlan(len(blocks), chosen, part.width, shape.strategy, expected.steps, expected.memory))
             parameters.append(shape.work.parameters)
     manifest = manifest_of(experiment, resolved, request, kept, tuple(blocks))
     if execution.strategy == "tune":
         manifest = tuned(manifest, experiment)
     return Plan(manifest, tuple(parameters), tuple(seconds), frozenset(measured))
+
+
+def refuse_many(conditions: int, trials: int) -> None:
+    """Refuse a plan of too many trials before any of them is made."""
+    if conditions * trials > MOST_TRIALS:
+        raise UserError(
+            f"{conditions * trials:,} trials ({conditions:,} conditions × {trials:,}), "
+            f"expected at most {MOST_TRIALS:,} in a run",
+            hint="divide them into several runs, and join these: xfw merge",
+            exit_code=2,
+        )
 
 
 def tuned(manifest: Manifest, experiment: Experiment) -> Manifest:
@@ -101,41 +122,33 @@ def tuned(manifest: Manifest, experiment: Experiment) -> Manifest:
     blocks = []
     configs = condition_configs(manifest, experiment.config_class)
     for block in manifest.blocks:
-        shape = shape_text(experiment.config_class, configs[block.members[0].condition])
+        shape = shape_text(experiment.config_class, flatten(unstructure(configs[block.members[0].condition])))
         if shape not in timings:
             timings[shape] = tune(manifest, block, experiment)
         blocks.append(attrs.evolve(block, strategy=next(iter(timings[shape])), timings=timings[shape]))
     return attrs.evolve(manifest, blocks=tuple(blocks))
 
 
-def renumbered(member: Member, kept: Sequence[int]) -> Member:
-    """Return a member with its condition's number among the kept ones."""
-    return attrs.evolve(member, condition=kept.index(member.condition))
-
-
-def groups_of(config_class: type, configs: Sequence[Any]) -> list[list[int]]:
+def groups_of(config_class: type, flat: Sequence[Mapping[str, Any]]) -> list[list[int]]:
     """Return the conditions that may share a block: those that differ in keys marked ``per_trial`` only."""
     groups: dict[str, list[int]] = {}
-    for index, config in enumerate(configs):
-        groups.setdefault(shape_text(config_class, config), []).append(index)
+    for index, values in enumerate(flat):
+        groups.setdefault(shape_text(config_class, values), []).append(index)
     return list(groups.values())
 
 
-def shape_text(config_class: type, config: Any) -> str:
+def shape_text(config_class: type, flat: Mapping[str, Any]) -> str:
     """Return the values of all keys that fix the shape of a trial, as canonical text."""
-    per_trial = {path for path, key in schema_of(config_class).keys.items() if key.info.per_trial}
-    flat = flatten(unstructure(config))
-    return canonical({path: value for path, value in flat.items() if path not in per_trial})
+    keys = schema_of(config_class).keys
+    return canonical({path: value for path, value in flat.items() if not keys[path].info.per_trial})
 
 
-def group_members(
-    experiment: Experiment, configs: Sequence[Any], group: Sequence[int], request: Request
-) -> list[Member]:
+def group_members(experiment: Experiment, resolved: Resolved, group: Sequence[int], request: Request) -> list[Member]:
     """Return all trials of the conditions of a group, by condition and then by index."""
     members = []
     for index in group:
-        independent = experiment.hooks.select_unpaired_keys(config=configs[index]) or ()
-        members += members_of(index, configs[index], range(request.trials), request.seed, independent)
+        independent = experiment.hooks.select_unpaired_keys(config=resolved.configs[index]) or ()
+        members += members_of(index, resolved.flat[index], range(request.trials), request.seed, independent)
     return members
 
 

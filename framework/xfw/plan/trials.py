@@ -10,9 +10,9 @@ import attrs
 
 from xfw import seeds
 from xfw.config.keys import Key, KeyInfo, Schema, split_points
-from xfw.config.points import collect
-from xfw.config.structure import canonical, flatten, unstructure
-from xfw.errors import Problem, UserError, WrongInput, did_you_mean
+from xfw.config.points import collect, frozen
+from xfw.config.structure import canonical
+from xfw.errors import Problem, UserError, WrongInput, did_you_mean, shortened
 from xfw.manifest import Member, show
 
 __all__ = ["Only", "kept_conditions", "kept_trials", "members_of", "read_only"]
@@ -38,13 +38,12 @@ def read_only(texts: Sequence[str], schema: Schema) -> Only:
     for name, text in filters_of(texts):
         key = TRIAL if name == "trial" else schema.find(name)
         if key is None:
-            problems.append(
-                Problem(f"--only {name}", f"unknown key '{name}'", did_you_mean(name, [*schema.names(), "trial"]))
-            )
+            hint = did_you_mean(name, [*schema.names(), "trial"])
+            problems.append(Problem(f"--only {shortened(name)}", "unknown key", hint))
             continue
-        points, found = collect(key, text, Path.cwd())
+        points, wrong = collect(key, text, Path.cwd())
         values[key.path] = (*values.get(key.path, ()), *points)
-        problems += [attrs.evolve(problem, path=f"--only {key.path}") for problem in found]
+        problems += [attrs.evolve(problem, path=f"--only {key.path}") for problem in wrong]
     if problems:
         raise WrongInput("wrong filter", problems)
     return Only(values={path: points for path, points in values.items() if path != "trial"}, trials=values.get("trial"))
@@ -61,25 +60,24 @@ def filters_of(texts: Sequence[str]) -> Iterator[tuple[str, str]]:
                     yield name, ",".join(values)
                 name, values = left.strip(), [right]
             elif not name:
-                raise WrongInput("wrong filter", [Problem("--only", f"found {text!r}, expected KEY=VALUE")])
+                raise WrongInput("wrong filter", [Problem("--only", f"found {shortened(text)!r}, expected KEY=VALUE")])
             else:
                 values.append(part)
         yield name, ",".join(values)
 
 
-def kept_conditions(configs: Sequence[Any], only: Only) -> list[int]:
-    """Return the indices of the conditions that the filters keep; refuse filters that keep none."""
-    kept = list(range(len(configs)))
-    flat = [flatten(unstructure(config)) for config in configs]
+def kept_conditions(flat: Sequence[Mapping[str, Any]], only: Only) -> list[int]:
+    """Return the indices of the conditions that the filters keep, of the values of each; refuse to keep none."""
+    kept = list(range(len(flat)))
     for path, points in only.values.items():
-        wanted = [list(point) if isinstance(point, tuple) else point for point in points]
-        remaining = [index for index in kept if flat[index].get(path) in wanted]
+        wanted = frozenset(map(frozen, points))
+        remaining = [index for index in kept if frozen(flat[index].get(path)) in wanted]
         if not remaining:
             there = ", ".join(dict.fromkeys(show(flat[index].get(path)) for index in kept))
-            text = ", ".join(show(point) for point in points)
+            text = ", ".join(map(show, points))
             raise UserError(
-                f"--only {path}={text} keeps no condition of the plan",
-                hint=f"it has {path}: {there}",
+                shortened(f"--only {path}={text} keeps no condition of the plan", 400),
+                hint=shortened(f"it has {path}: {there}", 400),
                 exit_code=2,
             )
         kept = remaining
@@ -101,12 +99,11 @@ def kept_trials(trials: int, only: Only) -> list[int]:
 
 
 def members_of(
-    condition: int, config: Any, trials: Sequence[int], seed: int, independent: Sequence[str]
+    condition: int, values: Mapping[str, Any], trials: Sequence[int], seed: int, independent: Sequence[str]
 ) -> list[Member]:
     """Return the trials of one condition with their random keys.
 
     The values of the ``independent`` keys enter the random keys as canonical JSON.
     """
-    flat = flatten(unstructure(config))
-    entered = {path: canonical(flat.get(path)) for path in independent}
+    entered = {path: canonical(values.get(path)) for path in independent}
     return [Member(condition, trial, f"{seeds.trial_key(seed, trial, entered):016x}") for trial in trials]

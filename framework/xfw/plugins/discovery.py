@@ -10,7 +10,7 @@ from pathlib import Path
 
 import attrs
 
-from xfw.errors import UserError, nearest
+from xfw.errors import UserError, nearest, shortened
 
 __all__ = ["EXPERIMENTS", "EXTENSIONS", "PluginInfo", "allowed", "discover", "find", "normal", "unknown"]
 
@@ -138,4 +138,4 @@ def unknown(name: str, kind: str, known: Sequence[str]) -> UserError:
         hint = f"known: {', '.join(known)}"
     else:
         hint = "no plugin is installed; those that ship with xfw: pip install ./plugins/NAME"
-    return UserError(f"unknown {kind} '{name}'", hint=hint, exit_code=2)
+    return UserError(f"unknown {kind} '{shortened(name)}'", hint=hint, exit_code=2)

@@ -110,7 +110,7 @@ def block_session(
     members: list[Member] = []
     for index, config in enumerate(resolved.configs):
         independent = experiment.hooks.select_unpaired_keys(config=config) or ()
-        members += members_of(index, config, range(trials), seed, independent)
+        members += members_of(index, resolved.flat[index], range(trials), seed, independent)
     members = members if only is None else [members[place] for place in only]
     plan = BlockPlan(0, tuple(members), width or len(members), strategy, 0, 0)
     manifest = Manifest(

@@ -84,7 +84,7 @@ def test_all_replay_experiments_share_blocks_as_published(experiment: Experiment
         ("declared", [[1, *range(4, 11)], [2, 3], [11, 12], [13, 14]]),
     ):
         resolved = resolve(experiment, preset="paper", overrides=["number=1..14", f"width_mode={mode}"])
-        groups = groups_of(Config, resolved.configs)
+        groups = groups_of(Config, resolved.flat)
         assert sorted([resolved.configs[index].number for index in group] for group in groups) == expected
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from xfw.config.structure import flatten, unstructure
 from xfw.engine.rng import Rng, key_words
 from xfw.engine.session import Interrupted, Session
 from xfw.experiment import Experiment
@@ -213,7 +214,7 @@ def test_widths_as_published_are_samples_of_their_own(experiment: Experiment, mo
     for number in (1, 11, 12):
         config = Config(number=number, width_mode=mode)
         independent = experiment.hooks.select_unpaired_keys(config=config)
-        keys[number] = members_of(0, config, [0], 1, independent)[0].key
+        keys[number] = members_of(0, flatten(unstructure(config)), [0], 1, independent)[0].key
     assert keys[11] == keys[12]
     assert (keys[1] == keys[11]) == paired
 

@@ -18,9 +18,9 @@ PUBLISHED_EPOCHS = 101
 class Data:
     """Images and numbers of draws; every epoch draws its lines anew."""
 
-    size: int = xfw.key(32, ge=16, help="height and width of the images of lines", unit="pixels")
-    train: int = xfw.key(300, ge=1, help="lines of a training epoch", unit="images")
-    validation: int = xfw.key(4, ge=1, help="lines of a validation pass, without learning", unit="images")
+    size: int = xfw.key(32, ge=16, le=1024, help="height and width of the images of lines", unit="pixels")
+    train: int = xfw.key(300, ge=1, le=1_000_000, help="lines of a training epoch", unit="images")
+    validation: int = xfw.key(4, ge=1, le=100_000, help="lines of a validation pass, without learning", unit="images")
     test: int = xfw.key(60, ge=0, help="accepted for compatibility, has no effect", unit="images")
     lines: str = xfw.key("all", choices=("all", "four"), help="all lines through the centre, or four of them in turn")
 
@@ -42,8 +42,8 @@ class S1:
 class S2:
     """The lateral layer."""
 
-    alternatives: int = xfw.key(10, ge=1, help="alternative cells of each feature (A)", unit="cells")
-    timesteps: int = xfw.key(6, ge=1, help="time steps of an image (T)", unit="steps")
+    alternatives: int = xfw.key(10, ge=1, le=256, help="alternative cells of each feature (A)", unit="cells")
+    timesteps: int = xfw.key(6, ge=1, le=1000, help="time steps of an image (T)", unit="steps")
     locality: int = xfw.key(5, ge=1, le=15, help="reach of the lateral connections (L)", unit="pixels")
     learning_rate: float = xfw.key(0.2, gt=0.0, help="learning rate (η)")
     negative_correlation: bool = xfw.key(True, help="disagreement of two cells counts against their connection")
@@ -63,8 +63,8 @@ class S3:
     """The feedback layer of the larger original, a restricted Boltzmann machine."""
 
     enabled: bool = xfw.key(False, help="train the feedback layer, and let it act on S2 while S2 trains")
-    hidden: int = xfw.key(16, ge=1, help="hidden units", unit="units")
-    steps: int = xfw.key(1, ge=1, help="Gibbs steps of a call (k)", unit="steps")
+    hidden: int = xfw.key(16, ge=1, le=100_000, help="hidden units", unit="units")
+    steps: int = xfw.key(1, ge=1, le=1000, help="Gibbs steps of a call (k)", unit="steps")
     learning_rate: float = xfw.key(0.05, gt=0.0, help="learning rate of Adam")
     first_epoch: int = xfw.key(11, ge=1, help="epoch (counted from 1) from which the feedback acts", unit="epochs")
     tolerance: float = xfw.key(0.1, gt=0.0, help="largest mean squared difference that replaces the output")
@@ -74,8 +74,10 @@ class S3:
 class Train:
     """The course of training."""
 
-    epochs: int = xfw.key(PUBLISHED_EPOCHS, ge=0, help="epochs of a trial's whole life", unit="epochs")
-    batch_size: int = xfw.key(1, ge=1, help="images of a step; the order of images matters unless alternatives=1")
+    epochs: int = xfw.key(PUBLISHED_EPOCHS, ge=0, le=1_000_000, help="epochs of a trial's whole life", unit="epochs")
+    batch_size: int = xfw.key(
+        1, ge=1, le=1_000_000, help="images of a step; the order of images matters unless alternatives=1"
+    )
     initial_validation: bool = xfw.key(True, help="a validation pass before the first epoch")
     start_epoch: int = xfw.key(
         0, ge=0, inherited=False, help="epochs that the weights of a file have behind them", unit="epochs"
@@ -117,8 +119,8 @@ class Evaluate:
     full_product: bool = xfw.key(False, help="every noise with every line interrupt")
     grid: str = xfw.key("none", choices=("none", "published"), help="published: the 252 points of the paper")
     images: str = xfw.key("straight", choices=SETS, help="image set")
-    samples: int = xfw.key(60, ge=1, help="images; digits and objects have 10 and 18", unit="images")
-    repeats: int = xfw.key(1, ge=1, help="repeated draws of a bernoulli evaluation")
+    samples: int = xfw.key(60, ge=1, le=100_000, help="images; digits and objects have 10 and 18", unit="images")
+    repeats: int = xfw.key(1, ge=1, le=100_000, help="repeated draws of a bernoulli evaluation")
     noise_seed: int = xfw.key(1, ge=0, help="seed of noise and curved lines with random=published")
     baseline: str | None = xfw.key(
         None, inherited=False, help="RUN whose stored activity of the clean images is compared with; else computed"

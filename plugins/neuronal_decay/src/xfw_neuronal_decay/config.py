@@ -39,8 +39,10 @@ class Config:
     rotations: tuple[float, ...] | None = xfw.key(
         None, converter=_rotations, help="angle of each task, anticlockwise; by the table", unit="degrees"
     )
-    iterations_per_task: int = xfw.key(500, ge=1, help="training steps of each task", unit="iterations")
-    batch_size: int = xfw.key(512, ge=1, help="batch of the first task; task t takes t times as many", unit="images")
+    iterations_per_task: int = xfw.key(500, ge=1, le=10_000_000, help="training steps of each task", unit="iterations")
+    batch_size: int = xfw.key(
+        512, ge=1, le=1_000_000, help="batch of the first task; task t takes t times as many", unit="images"
+    )
     test_size: int = xfw.key(
         2000, ge=0, help="test images of an evaluation, rounded up to whole batches; 0: all", unit="images"
     )
@@ -48,10 +50,20 @@ class Config:
     decay: bool | None = xfw.key(None, per_trial=True, help="penalise hidden activations; by the table")
     decay_lambda: float | None = xfw.key(None, ge=0.0, per_trial=True, help="decay strength λ; by the table")
     n_neurons: int | None = xfw.key(
-        None, ge=1, per_trial=True, help="declared width of both hidden layers; by the table", unit="units"
+        None,
+        ge=1,
+        le=1_000_000,
+        per_trial=True,
+        help="declared width of both hidden layers; by the table",
+        unit="units",
     )
     n_neurons_used: int | None = xfw.key(
-        None, ge=1, hidden=True, help="width that is built, derived from n_neurons and width_mode", unit="units"
+        None,
+        ge=1,
+        le=1_000_000,
+        hidden=True,
+        help="width that is built, derived from n_neurons and width_mode",
+        unit="units",
     )
     replay: bool | None = xfw.key(None, help="train on the data of all tasks seen so far; by the table")
     width_mode: str = xfw.key(

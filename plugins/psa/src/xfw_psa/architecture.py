@@ -16,8 +16,11 @@ CLASSES = 10
 LINEAR = "linear"
 """The name of the network without hidden units, which the grammar cannot write."""
 
+DEEPEST, MAXIMUM = 10_000, 1_000_000
+"""The most units of depth of one segment, and their greatest width."""
+
 _ALLOWED = re.compile(r"[0-9*,\[\]\s]*")
-_SEGMENT = re.compile(r"\s*(\d+)\s*\*\s*(\d+)\s*")
+_SEGMENT = re.compile(r"\s*(\d{1,19})\s*\*\s*(\d{1,19})\s*")
 
 
 @attrs.frozen
@@ -66,8 +69,11 @@ def _segment(segment: str, text: str) -> Stack:
     if match is None:
         raise ValueError(f"malformed segment '{segment.strip()}' in '{text}': expected COUNT*WIDTH")
     count, width = int(match[1]), int(match[2])
-    if count < 1 or width < 1:
-        raise ValueError(f"malformed segment '{segment.strip()}' in '{text}': COUNT and WIDTH must be at least 1")
+    if not (1 <= count <= DEEPEST and 1 <= width <= MAXIMUM):
+        raise ValueError(
+            f"malformed segment '{segment.strip()}' in '{text}': "
+            f"COUNT must be 1 to {DEEPEST:,}, and WIDTH 1 to {MAXIMUM:,}"
+        )
     return Stack(count, width)
 
 

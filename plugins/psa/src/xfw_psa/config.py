@@ -11,6 +11,7 @@ import attrs
 import xfw
 
 from xfw_psa import architecture
+from xfw_psa.architecture import MAXIMUM
 
 __all__ = ["ABLATIVE", "FAMILIES", "MODES", "PRESETS", "Config", "DropoutRates", "sha256", "source_index"]
 
@@ -56,15 +57,19 @@ class Config:
         "[1*1024]", converter=_arch, help="network as [COUNT*WIDTH,...], COUNT first; a single COUNT*WIDTH; or linear"
     )
     hidden_layers: tuple[int, ...] | None = xfw.key(
-        None, ge=1, help="widths of the hidden layers, in place of arch", unit="units"
+        None, ge=1, le=MAXIMUM, help="widths of the hidden layers, in place of arch", unit="units"
     )
     family: str = xfw.key("resmlp", choices=FAMILIES, help="residual blocks, or the plain network of the paper")
     mode: str = xfw.key(
         "none", choices=MODES, per_trial=True, alias=("ablation_mode",), help="control, or where neurons are silenced"
     )
     lr: float = xfw.key(1e-4, gt=0.0, per_trial=True, help="learning rate of AdamW, constant")
-    batch_size: int = xfw.key(256, ge=1, help="training batch; evaluation uses twice as many", unit="images")
-    meta_loops: int = xfw.key(100, ge=1, help="loops of damage, one epoch of training, and selection", unit="loops")
+    batch_size: int = xfw.key(
+        256, ge=1, le=1_000_000, help="training batch; evaluation uses twice as many", unit="images"
+    )
+    meta_loops: int = xfw.key(
+        100, ge=1, le=1_000_000, help="loops of damage, one epoch of training, and selection", unit="loops"
+    )
     weight_decay: float = xfw.key(1e-4, ge=0.0, per_trial=True, help="decoupled weight decay, used by mode decay only")
     dropout: float = xfw.key(0.1, ge=0.0, lt=1.0, per_trial=True, help="dropout rate, used by mode dropout only")
     pair_modes: bool = xfw.key(
