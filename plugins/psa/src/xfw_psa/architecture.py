@@ -85,6 +85,8 @@ def merge(stacks: Iterable[Stack]) -> tuple[Stack, ...]:
 
 def from_widths(widths: Sequence[int]) -> tuple[Stack, ...]:
     """Return the stacks of a list of layer widths."""
+    if any(width > MAXIMUM for width in widths):
+        raise ValueError(f"hidden_layers: found a width of {max(widths):,}, expected at most {MAXIMUM:,}")
     return merge(Stack(1, width) for width in widths)
 
 

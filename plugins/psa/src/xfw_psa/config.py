@@ -11,7 +11,6 @@ import attrs
 import xfw
 
 from xfw_psa import architecture
-from xfw_psa.architecture import MAXIMUM
 
 __all__ = ["ABLATIVE", "FAMILIES", "MODES", "PRESETS", "Config", "DropoutRates", "sha256", "source_index"]
 
@@ -57,7 +56,7 @@ class Config:
         "[1*1024]", converter=_arch, help="network as [COUNT*WIDTH,...], COUNT first; a single COUNT*WIDTH; or linear"
     )
     hidden_layers: tuple[int, ...] | None = xfw.key(
-        None, ge=1, le=MAXIMUM, help="widths of the hidden layers, in place of arch", unit="units"
+        None, ge=1, help="widths of the hidden layers, in place of arch", unit="units"
     )
     family: str = xfw.key("resmlp", choices=FAMILIES, help="residual blocks, or the plain network of the paper")
     mode: str = xfw.key(
