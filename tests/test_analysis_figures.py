@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 
 import matplotlib as mpl
 import pytest
@@ -61,6 +62,20 @@ def test_a_figure_may_ask_for_another_resolution() -> None:
     assert image.info["dpi"] == pytest.approx((300, 300), abs=0.1)
 
 
-def test_twelve_styles_differ_without_colour() -> None:
-    assert len({(style.marker) for style in STYLES}) == 12
-    assert len({(style.colour, str(style.dashes)) for style in STYLES}) == 12
+def lightness(colour: str) -> float:
+    """Return the lightness L* of a colour (CIE 1976), what a grey print shows of it."""
+    channels = [((c + 0.055) / 1.055) ** 2.4 if c > 0.04045 else c / 12.92 for c in mpl.colors.to_rgb(colour)]
+    luminance = sum(weight * channel for weight, channel in zip((0.2126, 0.7152, 0.0722), channels, strict=True))
+    return 116 * luminance ** (1 / 3) - 16
+
+
+def test_styles_differ_without_colour_and_are_dark_enough() -> None:
+    assert len({style.marker for style in STYLES}) == len(STYLES)
+    assert max(lightness(style.colour) for style in STYLES) < 75
+    assert len(set(map(str, figures.DASHES))) == len(figures.DASHES)
+
+
+def test_an_order_of_many_goes_from_dark_to_light() -> None:
+    ramp = [lightness(style.colour) for style in figures.styles(30)]
+    assert ramp == sorted(ramp)
+    assert min(after - before for before, after in itertools.pairwise(ramp)) > 0

@@ -133,9 +133,41 @@ def test_moments_along_the_trials_are_those_of_each_column(rows: list[list[float
         assert (mean[column], sd[column]) == pytest.approx((single.mean, single.sd), nan_ok=True, abs=1e-9)
 
 
-def test_interval_along_the_trials_is_that_of_each_column() -> None:
-    values = np.array([[1.0, 2.0], [3.0, NAN], [4.0, 5.0]])
-    _, mean, half = statistics.mean_interval(values)
-    for column in range(2):
-        single = statistics.summarise(values[:, column])
-        assert mean[column] + half[column] == pytest.approx(single.high)
+# --- values that do not spread ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@given(shift=st.floats(0.01, 10), seed=st.integers(0, 1000))
+def test_a_difference_that_is_constant_but_for_rounding_has_no_test(dtype: type, shift: float, seed: int) -> None:
+    noise = np.random.default_rng(seed).normal(size=5)
+    first, second = ((value + noise).astype(dtype) for value in (0.1 + shift, 0.1))
+    found = statistics.paired_difference(first, second)
+    assert found.constant
+    assert (found.low, found.high) == (found.mean, found.mean)
+    assert math.isnan(found.p)
+    assert math.isnan(found.effect)
+
+
+@given(seed=st.integers(0, 1000))
+def test_a_small_spread_that_is_more_than_rounding_is_tested(seed: int) -> None:
+    noise = np.random.default_rng(seed).normal(size=5)
+    found = statistics.paired_difference(0.4 + noise + 1e-12 * noise**2, 0.1 + noise)
+    assert not found.constant
+    assert found.p < 1e-6
+
+
+def test_two_constant_samples_have_no_test() -> None:
+    found = statistics.welch_difference([0.1 + 0.2, 0.3, 0.3], [0.1, 0.1])
+    assert found.constant
+    assert found.mean == pytest.approx(0.2)
+    assert math.isnan(found.p)
+
+
+def test_counts_of_one_apart_are_a_spread() -> None:
+    assert not statistics.paired_difference([10_000_000.0, 10_000_001.0], [9_999_998.0, 9_999_998.0]).constant
+
+
+def test_the_robust_spread_of_normal_values_is_the_sd_and_no_outlier_moves_it_far() -> None:
+    sample = stats.norm.ppf((np.arange(1000) + 0.5) / 1000)
+    assert statistics.robust_sd(sample) == pytest.approx(1.0, abs=0.01)
+    assert statistics.robust_sd([10.0, 10.1, 9.9, 10.2, 9.8, 77.0]) < 0.3

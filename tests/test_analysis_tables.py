@@ -80,6 +80,34 @@ def test_terminal_table_holds_every_cell() -> None:
     assert all(cell in said for row in TABLE.cells("–") for cell in row)
 
 
+@pytest.mark.parametrize(
+    ("spread", "values", "texts"),
+    [
+        (5e-5, (3e-4, 5e-5), ("0.000300", "0.000050")),
+        (1405.0, (2952.4, 1405.0), ("2952", "1405")),
+        (0.31, (93.0, 0.31), ("93.00", "0.31")),
+        (math.nan, (93.0, math.nan), ("93.00", "–")),
+        (0.0, (0.5, 0.0), ("0.5000", "0.0000")),
+        (5.5e-17, (0.3, 5.5e-17), ("0.3000", "0.0000")),
+        (2e-13, (1.5e-12, 2e-13), ("1.50e-12", "2.0e-13")),
+        (1e14, (1.25e16, 1e14), ("1.25e+16", "1.0e+14")),
+    ],
+)
+def test_numbers_have_two_digits_of_their_spread(
+    spread: float, values: tuple[float, ...], texts: tuple[str, ...]
+) -> None:
+    shown = tables.rounding_like(spread, *values)
+    table = Table(tuple(Column(f"c{place}", "c", form=".2f") for place in range(len(values))), (shown,))
+    assert tuple(table.cells("–")[0]) == texts
+
+
+def test_rounded_numbers_are_whole_in_files_for_programs() -> None:
+    table = Table((Column("x", "x", form="+.2f"),), ((tables.Rounded(1 / 3, 1),),))
+    assert table.cells("–") == [["+0.3"]]
+    assert float(list(csv.reader(io.StringIO(tables.to_csv(table))))[1][0]) == 1 / 3
+    assert json.loads(tables.to_json(table)) == [{"x": 1 / 3}]
+
+
 def test_row_of_the_wrong_length_is_refused() -> None:
     with pytest.raises(ValueError, match="2 values in a table of 1 columns"):
         Table((Column("a", "a"),), ((1, 2),))

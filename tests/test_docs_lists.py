@@ -21,7 +21,7 @@ import pytest
 import xfw
 from xfw import block as block_process
 from xfw import errors
-from xfw.analysis import compare, curves, summary
+from xfw.analysis import curves, shared
 from xfw.analysis.output import FORMATS, Output
 from xfw.cli import main, run
 from xfw.cli.subject import shipped_runs
@@ -256,10 +256,8 @@ def test_options_and_formats_of_the_shared_analyzers() -> None:
     for cells in rows(text):
         current = CODE.findall(cells[0])[0] if CODE.findall(cells[0]) else current
         documented |= {(current, option) for option in CODE.findall(cells[1])}
-    modules = {"summary": summary, "curves": curves, "compare": compare}
-    assert documented == {
-        (name, field.name) for name, module in modules.items() for field in attrs.fields(module.Options)
-    }
+    classes = {"summary": shared.Summarise, "curves": curves.Options, "compare": shared.Compare}
+    assert documented == {(name, field.name) for name, kind in classes.items() for field in attrs.fields(kind)}
     listed = re.search(r"^Formats for `--format`: (.*?)\. ", text, re.MULTILINE)
     assert listed
     assert CODE.findall(listed[1]) == list(FORMATS)

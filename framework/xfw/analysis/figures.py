@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,19 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["FORMATS", "STYLES", "LineStyle", "new_figure", "new_panels", "render", "styled"]
+__all__ = [
+    "DASHES",
+    "FORMATS",
+    "STYLES",
+    "LineStyle",
+    "legend_below",
+    "legend_columns",
+    "new_figure",
+    "new_panels",
+    "render",
+    "styled",
+    "styles",
+]
 
 FORMATS = ("pdf", "svg", "png")
 
@@ -27,14 +40,29 @@ class LineStyle:
     marker: str
 
 
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")  # Okabe and Ito, "Color Universal Design"
-_DASHES = ("-", (0, (4, 1.5)))
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*")
+# Okabe and Ito, "Color Universal Design", without yellow, which is too pale for a line.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
+_MARKERS = ("o", "s", "^", "D", "X", "v", "P", "<", ">", "p", "h", "*")
 
-STYLES = tuple(
-    LineStyle(_COLOURS[index % len(_COLOURS)], _DASHES[index // len(_COLOURS)], _MARKERS[index]) for index in range(12)
-)
-"""Styles of up to twelve conditions: six colours, solid and then dashed, each with its own marker."""
+DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)))
+"""Lines that differ without colour."""
+
+STYLES = tuple(LineStyle(colour, "-", marker) for colour, marker in zip(_COLOURS, _MARKERS, strict=False))
+"""Styles of conditions that have no order: seven colours, each with its own marker."""
+
+
+def styles(count: int) -> Sequence[LineStyle]:
+    """Return styles for so many conditions: named colours for few, from dark to light for many in an order."""
+    if count <= len(STYLES):
+        return STYLES
+    import matplotlib as mpl
+
+    ramp = mpl.colormaps["viridis"].resampled(256)
+    return [
+        LineStyle(mpl.colors.to_hex(ramp(0.92 * place / (count - 1))), "-", _MARKERS[place % len(_MARKERS)])
+        for place in range(count)
+    ]
+
 
 SETTINGS: Any = {
     "font.family": "DejaVu Sans",
@@ -53,7 +81,10 @@ SETTINGS: Any = {
     "pdf.fonttype": 42,
     "svg.hashsalt": "xfw",
     "svg.fonttype": "path",
+    "text.parse_math": False,
 }
+"""Texts are drawn as they are written, since labels hold what users typed; ``parse_math=True`` of one text asks for
+mathematics in it."""
 
 METADATA: Mapping[str, Mapping[str, Any]] = {
     "pdf": {"Creator": "xfw", "Producer": None, "CreationDate": None},
@@ -65,13 +96,24 @@ METADATA: Mapping[str, Mapping[str, Any]] = {
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Draw with our settings alone, whatever the user's own matplotlib configuration says."""
-    import matplotlib as mpl
-
+    """Draw with our settings alone, whatever the user's own matplotlib configuration or backend says."""
+    mpl = matplotlib()
     with mpl.rc_context():
-        mpl.rcdefaults()
+        # The backend stays: to set it would import it, and figures need none.
+        mpl.rcParams.update({name: value for name, value in mpl.rcParamsDefault.items() if "backend" not in name})
         mpl.rcParams.update(SETTINGS)
         yield
+
+
+def matplotlib() -> Any:
+    """Import matplotlib, also where ``MPLBACKEND`` names a backend that is not there (a notebook passes its own on)."""
+    chosen = os.environ.pop("MPLBACKEND", None)
+    try:
+        import matplotlib as mpl
+    finally:
+        if chosen is not None:
+            os.environ["MPLBACKEND"] = chosen
+    return mpl
 
 
 def new_figure(width: float = 6.0, height: float = 4.0, *, dpi: float = 200) -> tuple[Figure, Axes]:
@@ -81,20 +123,45 @@ def new_figure(width: float = 6.0, height: float = 4.0, *, dpi: float = 200) -> 
 
 
 def new_panels(
-    width: float, height: float, rows: int = 1, columns: int = 1, *, dpi: float = 200
+    width: float, height: float, rows: int = 1, columns: int = 1, *, dpi: float = 200, share: bool = False
 ) -> tuple[Figure, list[list[Axes]]]:
-    """Return a figure of this size in inches with rows of axes; it needs no display. ``dpi`` is that of its PNG."""
+    """Return a figure of this size in inches with rows of axes; it needs no display.
+
+    ``dpi`` is that of its PNG. Panels that ``share`` have the same limits.
+    """
+    matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), dpi=dpi)
     FigureCanvasAgg(figure)
-    return figure, figure.subplots(rows, columns, squeeze=False).tolist()
+    return figure, figure.subplots(rows, columns, squeeze=False, sharex=share, sharey=share).tolist()
+
+
+def legend_columns(labels: Sequence[str], width: float) -> int:
+    """Return how many columns of a legend fit below a figure; characters of 0.075 inches beside a line of 0.7."""
+    wide = 0.7 + 0.075 * max(map(len, labels), default=0)
+    return max(1, min(len(labels), int(width / wide)))
+
+
+def legend_below(figure: Figure, handles: Sequence[Any], width: float) -> None:
+    """Put a legend below the panels, where it hides no data."""
+    labels = [str(handle.get_label()) for handle in handles]
+    figure.legend(handles=list(handles), loc="outside lower left", ncols=legend_columns(labels, width))
 
 
 def render(figure: Figure, form: str) -> bytes:
     """Return the bytes of a file of the format ``pdf``, ``svg`` or ``png``."""
+    from matplotlib.ticker import LogFormatter
+
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            if isinstance(axis.get_major_formatter(), LogFormatter):  # writes powers of ten as mathematics
+                for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks()):
+                    tick.label1.set_parse_math(True)
+                    tick.label2.set_parse_math(True)
     file = io.BytesIO()
     with styled():
+        matplotlib().rcParams["text.parse_math"] = True  # ticks that drawing adds; all other texts are there
         figure.savefig(file, format=form, metadata=dict(METADATA[form]))
     return file.getvalue()

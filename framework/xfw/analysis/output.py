@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xfw.analysis import figures, tables
 from xfw.errors import UserError, WrongInput, did_you_mean
+from xfw.store import atomic
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,7 +29,8 @@ class Output:
     """Collect what one command makes.
 
     Tables are printed and written as Markdown, CSV and LaTeX, figures as PDF, SVG and PNG; ``formats``
-    narrows that down. The directory is made with the first file. ``console`` None prints nothing.
+    narrows that down. The directory is made with the first file. ``console`` None prints nothing. ``failures`` holds
+    what could not be made, each with its error.
     """
 
     def __init__(self, directory: Path, *, formats: Sequence[str] = (), console: Console | None = None) -> None:
@@ -36,12 +40,21 @@ class Output:
         self.directory = directory
         self.paths: list[Path] = []
         self.tables: dict[str, list[dict[str, Any]]] = {}
+        self.failures: list[tuple[str, Exception]] = []
         self._formats = tuple(formats)
         self._console = console
 
     def wants(self, form: str) -> bool:
         """Say whether files of this format are made."""
         return form in self._formats if self._formats else form != "json"
+
+    @contextmanager
+    def attempt(self, what: str) -> Iterator[None]:
+        """Go on after an error inside, which takes ``what`` alone with it: the command names it and exits with 1."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001  the code inside is a plugin's, and other results do not rest on it
+            self.failures.append((what, error))
 
     def say(self, text: str) -> None:
         """Print one line of plain text."""
@@ -58,15 +71,15 @@ class Output:
         One that is not ``shown`` is written only.
         """
         self.tables[name] = tables.as_objects(table)
+        for form, write in tables.WRITERS.items():
+            if self.wants(form):
+                text = latex if form == "tex" and latex is not None else write(table)
+                self.file(f"{name}.{form}", text.encode())
         if shown and self._console is not None:
             self._console.print(tables.to_text(table), markup=False, highlight=False, soft_wrap=True, end="")
             for note in table.notes:
                 self.say(note)
             self.say("")
-        for form, write in tables.WRITERS.items():
-            if self.wants(form):
-                text = latex if form == "tex" and latex is not None else write(table)
-                self.file(f"{name}.{form}", text.encode())
 
     def data(self, name: str, table: tables.Table) -> None:
         """Write the numbers behind a figure as CSV, without printing them."""
@@ -97,15 +110,22 @@ class Output:
     def _write(self, path: Path, content: bytes) -> Path:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(f"{path.name}.tmp")
-            temporary.write_bytes(content)
-            temporary.replace(path)
+            atomic.publish(path, content)
         except OSError as error:
             hint = "choose another place with -o DIR"
             raise UserError(f"cannot write '{path}': {error.strerror or error}", hint=hint, exit_code=2) from error
         if path not in self.paths:
             self.paths.append(path)
         return path
+
+
+def reason_of(error: Exception) -> str:
+    """Return why something failed in one line: what an error for users says, else the error and where it arose."""
+    if isinstance(error, UserError):
+        return " ".join(str(error).split())
+    place = traceback.extract_tb(error.__traceback__)[-1:]
+    where = f" ({Path(place[0].filename).name}, line {place[0].lineno})" if place else ""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}{where}"
 
 
 def safe_name(name: str) -> str:

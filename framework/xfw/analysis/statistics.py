@@ -7,7 +7,9 @@ Values that are not finite (a trial that diverged, or recorded nothing) are left
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import attrs
 import numpy as np
@@ -18,8 +20,9 @@ __all__ = [
     "Summary",
     "finite",
     "holm",
-    "mean_interval",
+    "moments",
     "paired_difference",
+    "robust_sd",
     "summarise",
     "welch_difference",
 ]
@@ -49,7 +52,8 @@ class Difference:
     """Describe the difference of two means, first minus second.
 
     ``effect`` is Cohen's d_z for pairs (mean difference over the SD of the differences), else Hedges' g
-    (difference over the pooled SD, corrected for small samples); ``p`` is two-sided.
+    (difference over the pooled SD, corrected for small samples); ``p`` is two-sided. Where the values do not
+    spread (``constant``, rounding apart) there is no test and no effect, and the interval is the difference itself.
     """
 
     kind: str
@@ -57,14 +61,14 @@ class Difference:
     n_second: int
     missing: int
     mean: float
-    low: float
-    high: float
-    confidence: float
-    t: float
-    df: float
-    p: float
-    effect: float
-    effect_name: str
+    low: float = NAN
+    high: float = NAN
+    t: float = NAN
+    df: float = NAN
+    p: float = NAN
+    effect: float = NAN
+    effect_name: str = ""
+    constant: bool = False
 
 
 def finite(values: ArrayLike) -> NDArray[np.float64]:
@@ -75,16 +79,18 @@ def finite(values: ArrayLike) -> NDArray[np.float64]:
 
 def summarise(values: ArrayLike, *, confidence: float = 0.95, ddof: int = 1) -> Summary:
     """Describe a sample; what cannot be computed from so few values is NaN."""
+    from scipy import stats
+
     sample = finite(values)
     n = len(sample)
     mean = float(sample.mean()) if n else NAN
-    sem = _sd(sample, 1) / math.sqrt(n) if n else NAN
-    half = _half_width(sem, n - 1, confidence)
+    sem = float(sample.std(ddof=1)) / math.sqrt(n) if n > 1 else NAN
+    half = float(stats.t.ppf(0.5 + confidence / 2, n - 1)) * sem if n > 1 else NAN
     return Summary(
         n=n,
         missing=np.size(values) - n,
         mean=mean,
-        sd=_sd(sample, ddof),
+        sd=float(sample.std(ddof=ddof)) if n > ddof else NAN,
         ddof=ddof,
         sem=sem,
         low=mean - half,
@@ -95,29 +101,10 @@ def summarise(values: ArrayLike, *, confidence: float = 0.95, ddof: int = 1) -> 
     )
 
 
-def _sd(sample: NDArray[np.float64], ddof: int) -> float:
-    return float(sample.std(ddof=ddof)) if len(sample) > ddof else NAN
-
-
-def _half_width(error: float, df: float, confidence: float) -> float:
-    from scipy import stats
-
-    if not (df > 0 and math.isfinite(error)):
-        return NAN
-    return float(stats.t.ppf(0.5 + confidence / 2, df)) * error
-
-
-def mean_interval(
-    values_TE: ArrayLike, *, confidence: float = 0.95
-) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return, along the first axis, the number of values, the mean and the half width of its t interval."""
-    from scipy import stats
-
-    values = np.asarray(values_TE, dtype=np.float64)
-    n, mean, sd = moments(values)
-    quantile = np.full(n.shape, NAN)
-    quantile[n > 1] = stats.t.ppf(0.5 + confidence / 2, n[n > 1] - 1)
-    return n, mean, quantile * sd / np.sqrt(np.maximum(n, 1))
+def robust_sd(values: ArrayLike) -> float:
+    """Return the median absolute deviation, scaled to the SD of normal values: one outlier does not move it far."""
+    sample = finite(values)
+    return 1.4826 * float(np.median(np.abs(sample - np.median(sample)))) if len(sample) else NAN
 
 
 def moments(
@@ -133,84 +120,65 @@ def moments(
     return n, mean, sd
 
 
+def rounding(*samples: NDArray[np.float64]) -> float:
+    """Return the spread that rounding alone can give to values of this size and precision."""
+    values = np.concatenate(samples)
+    with np.errstate(over="ignore"):
+        single = (values == values.astype(np.float32)).all() and not (values == np.round(values)).all()
+    precision = np.finfo(np.float32 if single else np.float64).eps
+    return 8.0 * float(precision) * float(np.abs(values).max(initial=0.0))
+
+
 def paired_difference(first: ArrayLike, second: ArrayLike, *, confidence: float = 0.95) -> Difference:
     """Compare two samples value by value; a pair with a missing side is left out."""
-    all_pairs = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
-    sample = finite(all_pairs)
-    n = len(sample)
-    mean, sd = (float(sample.mean()) if n else NAN), _sd(sample, 1)
-    error = sd / math.sqrt(n) if n else NAN
-    half = _half_width(error, n - 1, confidence)
-    t = mean / error if error > 0 else NAN
-    return Difference(
-        kind="paired",
-        n_first=n,
-        n_second=n,
-        missing=np.size(all_pairs) - n,
-        mean=mean,
-        low=mean - half,
-        high=mean + half,
-        confidence=confidence,
-        t=t,
-        df=float(n - 1),
-        p=_two_sided(t, n - 1),
-        effect=mean / sd if sd > 0 else NAN,
-        effect_name="d_z",
-    )
+    from scipy import stats
+
+    a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    there = np.isfinite(a) & np.isfinite(b)
+    a, b = a[there], b[there]
+    n, sample = len(a), a - b
+    mean = float(sample.mean()) if n else NAN
+    found = Difference("paired", n, n, np.size(there) - n, mean, effect_name="d_z")
+    if n < 2:
+        return found
+    sd = float(sample.std(ddof=1))
+    if sd <= rounding(a, b):
+        return attrs.evolve(found, low=mean, high=mean, df=n - 1, constant=True)
+    return attrs.evolve(found, **tested(stats.ttest_1samp, (sample, 0.0), confidence), effect=mean / sd)
 
 
 def welch_difference(first: ArrayLike, second: ArrayLike, *, confidence: float = 0.95) -> Difference:
     """Compare two independent samples without assuming equal variances (Welch)."""
+    from scipy import stats
+
     a, b = finite(first), finite(second)
-    mean = (float(a.mean()) if len(a) else NAN) - (float(b.mean()) if len(b) else NAN)
-    error, df = _welch_error(a, b)
-    half = _half_width(error, df, confidence)
-    t = mean / error if error > 0 else NAN
-    return Difference(
-        kind="Welch",
-        n_first=len(a),
-        n_second=len(b),
-        missing=np.size(first) + np.size(second) - len(a) - len(b),
-        mean=mean,
-        low=mean - half,
-        high=mean + half,
-        confidence=confidence,
-        t=t,
-        df=df,
-        p=_two_sided(t, df),
-        effect=_hedges_g(mean, a, b),
-        effect_name="g",
+    n, m = len(a), len(b)
+    mean = (float(a.mean()) if n else NAN) - (float(b.mean()) if m else NAN)
+    found = Difference("Welch", n, m, np.size(first) + np.size(second) - n - m, mean, effect_name="g")
+    if n < 2 or m < 2:
+        return found
+    df, limit = n + m - 2, rounding(a, b)
+    if a.std(ddof=1) <= limit and b.std(ddof=1) <= limit:
+        return attrs.evolve(found, low=mean, high=mean, df=df, constant=True)
+    pooled = math.sqrt(((n - 1) * a.var(ddof=1) + (m - 1) * b.var(ddof=1)) / df)
+    # The exact small-sample factor of Hedges (1981).
+    correction = math.exp(math.lgamma(df / 2) - math.lgamma((df - 1) / 2)) / math.sqrt(df / 2)
+    return attrs.evolve(
+        found,
+        **tested(lambda *pair: stats.ttest_ind(*pair, equal_var=False), (a, b), confidence),
+        effect=correction * mean / pooled,
     )
 
 
-def _welch_error(a: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the standard error of the difference and Satterthwaite's degrees of freedom."""
-    if len(a) < 2 or len(b) < 2:
-        return NAN, NAN
-    parts = [float(each.var(ddof=1)) / len(each) for each in (a, b)]
-    total = sum(parts)
-    if total == 0:
-        return 0.0, float(len(a) + len(b) - 2)
-    df = total**2 / sum(part**2 / (len(each) - 1) for part, each in zip(parts, (a, b), strict=True))
-    return math.sqrt(total), df
-
-
-def _hedges_g(mean: float, a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """Return Hedges' g: Cohen's d with the pooled SD times the exact small-sample factor (Hedges 1981)."""
-    if len(a) < 2 or len(b) < 2:
-        return NAN
-    df = len(a) + len(b) - 2
-    pooled = math.sqrt(((len(a) - 1) * a.var(ddof=1) + (len(b) - 1) * b.var(ddof=1)) / df)
-    if pooled == 0:
-        return NAN
-    correction = math.exp(math.lgamma(df / 2) - math.lgamma((df - 1) / 2)) / math.sqrt(df / 2)
-    return correction * mean / pooled
-
-
-def _two_sided(t: float, df: float) -> float:
-    from scipy import stats
-
-    return float(2 * stats.t.sf(abs(t), df)) if math.isfinite(t) and df > 0 else NAN
+def tested(test: Any, samples: tuple[Any, ...], confidence: float) -> dict[str, Any]:
+    """Return t, degrees of freedom, p and interval of one of scipy's t tests."""
+    with warnings.catch_warnings():
+        # One of two samples may be constant but for rounding; the other then gives the test its spread.
+        warnings.filterwarnings("ignore", "Precision loss", RuntimeWarning)
+        found = test(*samples)
+        low, high = found.confidence_interval(confidence)
+    numbers = {"t": found.statistic, "df": found.df, "p": found.pvalue, "low": low, "high": high}
+    return {name: float(value) for name, value in numbers.items()}
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

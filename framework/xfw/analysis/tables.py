@@ -14,7 +14,56 @@ import attrs
 
 from xfw.terminal import Grid, render
 
-__all__ = ["WRITERS", "Column", "Table", "escape_latex", "to_csv", "to_json", "to_latex", "to_markdown", "to_text"]
+__all__ = [
+    "WRITERS",
+    "Column",
+    "Rounded",
+    "Table",
+    "decimals_of",
+    "escape_latex",
+    "rounding_like",
+    "to_csv",
+    "to_json",
+    "to_latex",
+    "to_markdown",
+    "to_text",
+]
+
+FEWEST, MOST = 1e-12, 9
+"""The smallest spread, relative to the value, that is more than rounding, and the most decimals in fixed notation."""
+
+
+class Rounded(float):
+    """A number that people read with ``digits`` decimals; files for programs keep it whole."""
+
+    digits: int
+
+    def __new__(cls, value: float, digits: int) -> Rounded:
+        """Return the number; ``digits`` is negative where not even its last whole digit counts."""
+        number = super().__new__(cls, value)
+        number.digits = digits
+        return number
+
+    def __format__(self, form: str) -> str:
+        """Return the text: ``+`` in the form adds the sign."""
+        sign = "+" if form.startswith("+") else ""
+        if self.digits <= MOST and abs(self) < 1e15:
+            digits = max(0, self.digits)
+            return f"{round(float(self), digits) + 0.0:{sign}.{digits}f}"
+        size = math.floor(math.log10(abs(self))) if self else 0
+        return f"{float(self):{sign}.{max(0, min(15, self.digits + size))}e}"
+
+
+def decimals_of(scale: float) -> int:
+    """Return the decimals that show two digits of a number of this size; negative where whole digits suffice."""
+    return 1 - math.floor(math.log10(scale)) if 0 < scale < math.inf else 2
+
+
+def rounding_like(spread: float, *values: float) -> tuple[Rounded, ...]:
+    """Return values with two digits of their spread, or four of the largest where they have none."""
+    largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
+    digits = decimals_of(spread if spread > FEWEST * largest else largest / 100)
+    return tuple(Rounded(value, digits) for value in values)
 
 
 @attrs.frozen
@@ -67,6 +116,8 @@ def _is_missing(value: Any) -> bool:
 def _cell(value: Any, column: Column, missing: str) -> str:
     if _is_missing(value):
         return missing
+    if isinstance(value, Rounded):
+        return format(value, column.form)
     return format(value, column.form) if column.numeric and not isinstance(value, str) else str(value)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,7 +16,7 @@ import click
 from xfw import terminal
 from xfw.cli.options import json_option, results_dir_option
 from xfw.cli.tracking import chosen_trackers, track_option
-from xfw.errors import Problem, WrongInput
+from xfw.errors import Problem, UserError, WrongInput
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -60,13 +61,13 @@ def analyze(
     trackers: tuple[str, ...],
     as_json: bool,
     results_dir: Path,
-) -> None:
+) -> int:
     """Make tables and figures of RUN (a run id, @last, or an experiment: its newest run).
 
     Without names, every analyzer that the run has data for. An analyzer that needs no run works with the
-    experiment's name before any run exists.
+    experiment's name before any run exists. Exit code 1 where something failed; the rest is made all the same.
     """
-    from xfw.analysis.registry import all_analyzers, find
+    from xfw.analysis.shared import all_analyzers, find
 
     assigned = _assigned(assignments)
 
@@ -77,60 +78,108 @@ def analyze(
     with ExitStack() as stack:
         experiment, results, report = _open(run, results_dir, stack, runless)
         known = all_analyzers(experiment.hooks.define_metrics(), experiment.hooks.analyze())
-        left_out: list[tuple[str, str]] = []
+        output = _output(directory, report, formats, as_json)
+        selected, left_out = list(known.values()), list[tuple[str, str]]()
         if names:
             selected = find(known, names, experiment.name)
             _refuse_unavailable(selected, results, experiment.name, assigned)
         else:
-            selected, left_out = _with_data(list(known.values()), results, experiment.name, assigned)
+            selected, left_out = _with_data(selected, results, experiment.name, assigned, output)
         options = _options(selected, assignments)
         send = _sending(chosen_trackers(experiment, trackers), results)
-        output = _output(directory, report, formats, as_json)
-        for each in selected:
-            each.run(results, options[each.name], output)
+        for analyzer in selected:
+            with output.attempt(analyzer.name):
+                analyzer.run(results, options[analyzer.name], output)
+        if not names and not assignments:
+            left_out += _leaving_out(output)
+        _raise_if_alone(output)
         send(output.paths)
-        _finish(output, as_json, left_out)
+        return _finish(output, as_json, left_out)
+
+
+def _leaving_out(output: Output) -> list[tuple[str, str]]:
+    """Move analyzers that nobody asked for, and that say why they cannot work on this run, out of the failures."""
+    refused = [(name, error) for name, error in output.failures if isinstance(error, UserError)]
+    output.failures = [failure for failure in output.failures if failure not in refused]
+    from xfw.analysis.output import reason_of
+
+    return [(name, reason_of(error)) for name, error in refused]
+
+
+def _raise_if_alone(output: Output) -> None:
+    """Raise the only error of a command that made nothing: it is what the command has to say."""
+    if len({str(error) for _, error in output.failures}) == 1 and not output.paths and not output.tables:
+        error = output.failures[0][1]
+        if isinstance(error, UserError):
+            raise error
 
 
 @click.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@click.option("--exact", is_flag=True, help="Say whether the runs stored the same bits; exit code 1 where not.")
 @shared_options
 def compare(
     runs: tuple[str, ...],
+    exact: bool,
     assignments: tuple[str, ...],
     directory: str | None,
     formats: str,
     as_json: bool,
     results_dir: Path,
-) -> None:
+) -> int:
     """Compare the conditions of one RUN, or each further RUN with the first, by trial where keys are equal."""
-    from xfw.analysis.compare import compare_runs
-    from xfw.analysis.registry import all_analyzers, metrics_of
+    from xfw.analysis.conditions import Values
+    from xfw.analysis.shared import all_analyzers, compare_runs
 
+    if exact:
+        return _compare_exactly(runs, (assignments, directory, formats), as_json, results_dir)
     with ExitStack() as stack:
         opened = [_open(run, results_dir, stack) for run in runs]
         experiment, first, report = opened[0]
-        others = sorted({each.name for each, _, _ in opened} - {experiment.name})
+        others = sorted({name.name for name, _, _ in opened} - {experiment.name})
         if others:
             raise WrongInput(
                 f"runs of different experiments cannot be compared: {experiment.name}, {', '.join(others)}"
             )
         sealed = [_needed(results, run) for run, (_, results, _) in zip(runs, opened, strict=True)]
-        ids = [each.run for each in sealed]
-        twice = sorted({each for each in ids if ids.count(each) > 1})
+        ids = [results.run for results in sealed]
+        twice = sorted({run for run in ids if ids.count(run) > 1})
         if twice:
             raise WrongInput(f"run {twice[0]} is given twice: a run cannot be compared with itself")
         if len(ids) > 1:
             report = report / f"with-{'-'.join(ids[1:])}"
-        shared = all_analyzers(experiment.hooks.define_metrics(), None)["compare"]
-        options = _options([shared], assignments)[shared.name]
+        analyzer = all_analyzers(experiment.hooks.define_metrics(), None)["compare"]
+        options = _options([analyzer], assignments)[analyzer.name]
         output = _output(directory, report, formats, as_json)
         if len(sealed) == 1:
-            _refuse_unavailable([shared], first, experiment.name)
-            shared.run(first, options, output)
+            _refuse_unavailable([analyzer], first, experiment.name)
+            analyzer.run(first, options, output)
         else:
-            compare_runs(sealed, options, output, metrics_of(experiment.hooks.define_metrics(), sealed[0]))
-        _finish(output, as_json, [])
+            compare_runs(sealed, options, output, Values(experiment.hooks.define_metrics()))
+        return _finish(output, as_json, [])
+
+
+def _compare_exactly(runs: Sequence[str], used: Sequence[Any], as_json: bool, results_dir: Path) -> int:
+    """Say whether two runs stored the same bits."""
+    from xfw.analysis.exact import as_table, differences
+    from xfw.analysis.tables import as_objects, to_text
+
+    if len(runs) != 2 or any(used):
+        raise WrongInput("--exact compares two runs, and takes --json and --results-dir alone")
+    with ExitStack() as stack:
+        first, second = (_needed(_open(run, results_dir, stack)[1], run) for run in runs)
+        compared, unequal = differences(first, second)
+        table = as_table(first, second, unequal)
+        if as_json:
+            ids = [first.run, second.run]
+            content = {"schema": SCHEMA, "runs": ids, "equal": not unequal, "compared": compared}
+            click.echo(json.dumps({**content, "differences": as_objects(table)}, indent=2, ensure_ascii=False))
+        elif unequal:
+            click.echo(to_text(table), nl=False)
+        else:
+            trials = "1 trial" if len(first.trial) == 1 else f"{len(first.trial)} trials"
+            click.echo(f"equal: {first.run} and {second.run} hold the same bits ({compared} quantities of {trials})")
+    return 1 if unequal else 0
 
 
 def _sending(chosen: Sequence[Chosen], results: Results | None) -> Callable[[Sequence[Path]], None]:
@@ -174,16 +223,23 @@ def _needed(results: Results | None, text: str) -> Results:
 
 
 def _with_data(
-    analyzers: Sequence[Analyzer], results: Results | None, experiment: str, assigned: frozenset[str]
+    analyzers: Sequence[Analyzer],
+    results: Results | None,
+    experiment: str,
+    assigned: frozenset[str],
+    output: Output,
 ) -> tuple[list[Analyzer], list[tuple[str, str]]]:
     """Return the analyzers that can work, and the others with the reason; of a run, those about runs only."""
-    general = f"needs no run: xfw analyze {experiment} NAME" if results is not None else ""
-    reasons = [
-        (each, _unavailable(each, results, assigned) if each.needs_run else general.replace("NAME", each.name))
-        for each in analyzers
-    ]
-    left_out = [(each.name, reason) for each, reason in reasons if reason]
-    return [each for each, reason in reasons if not reason], left_out
+    able, left_out = [], []
+    for analyzer in analyzers:
+        reason = f"needs no run: xfw analyze {experiment} {analyzer.name}" if results is not None else ""
+        with output.attempt(analyzer.name):
+            reason = _unavailable(analyzer, results, assigned) if analyzer.needs_run else reason
+            if reason:
+                left_out.append((analyzer.name, reason))
+            else:
+                able.append(analyzer)
+    return able, left_out
 
 
 def _assigned(assignments: Sequence[str]) -> frozenset[str]:
@@ -272,20 +328,31 @@ def _console() -> Console:
     return terminal.console(width=None if sys.stdout.isatty() else 1000)
 
 
-def _finish(output: Output, as_json: bool, left_out: Sequence[tuple[str, str]]) -> None:
+def _finish(output: Output, as_json: bool, left_out: Sequence[tuple[str, str]]) -> int:
+    """Say what was made, left out and failed; return the exit code."""
+    from xfw.analysis.output import reason_of
+
+    failed = [(name, reason_of(error)) for name, error in output.failures]
     if as_json:
         content = {
             "schema": SCHEMA,
             "tables": output.tables,
             "files": [str(path) for path in output.paths],
             "left_out": [{"analyzer": name, "reason": reason} for name, reason in left_out],
+            "failed": [{"what": name, "reason": reason} for name, reason in failed],
         }
         click.echo(json.dumps(content, indent=2, ensure_ascii=False))
-        return
-    for name, reason in left_out:
-        click.echo(f"left out: {name} ({reason})")
-    for line in together(output.paths):
-        click.echo(f"wrote {line}")
+    else:
+        for name, reason in left_out:
+            click.echo(f"left out: {name} ({reason})")
+        for line in together(output.paths):
+            click.echo(f"wrote {line}")
+    debug = click.get_current_context().find_root().params.get("debug", False)
+    for (name, reason), (_, error) in zip(failed, output.failures, strict=True):
+        if debug:
+            traceback.print_exception(error)
+        click.echo(f"error: {name} failed: {reason}", err=True)
+    return 1 if failed else 0
 
 
 def together(paths: Sequence[Path]) -> list[str]:

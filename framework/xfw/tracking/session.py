@@ -14,8 +14,7 @@ from typing import Any, Self
 import attrs
 import numpy as np
 
-from xfw.analysis.registry import metrics_of
-from xfw.analysis.samples import scalar
+from xfw.analysis.conditions import Values
 from xfw.config.structure import flatten, nested
 from xfw.errors import UserError
 from xfw.experiment import Metric
@@ -189,13 +188,8 @@ def reraise(error: Exception) -> None:
 
 def final_metrics(declared: Sequence[Metric] | None, results: Results) -> dict[str, np.ndarray]:
     """Return the metrics with one value per trial; what the run lacks the records for is left out."""
-    found = {}
-    for metric in scalar(metrics_of(declared, results)):
-        try:
-            found[metric.name] = np.asarray(metric.compute(results), np.float64)
-        except UserError:
-            continue
-    return found
+    values = Values(declared)
+    return {metric.name: values.of(results, metric) for metric in values.chosen(results, None, series=False)}
 
 
 def tracked_run(run: RunDir, tracker: str) -> TrackedRun:
