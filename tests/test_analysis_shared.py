@@ -27,9 +27,9 @@ from xfw.store.results import Results, open_run
 from xfw.testing.runs import finished_run
 
 # In these runs best = 100 condition + 10 trial and correct = best + row.
-BEST = Metric("best", "best score", "images", lambda results: results.array("best").astype(float))
+BEST = Metric("best", "best score", "1", lambda results: results.array("best").astype(float))
 CORRECT = Metric(
-    "correct", "score", "images", lambda results: results.values("epoch", "correct").astype(float), series="epoch"
+    "correct", "score", "1", lambda results: results.values("epoch", "correct").astype(float), series="epoch"
 )
 METRICS = [BEST, CORRECT]
 
@@ -630,7 +630,7 @@ def unwilling(results: Results | None, options: Any, made: Output) -> None:
 def flawed(monkeypatch: pytest.MonkeyPatch) -> None:
     """An installed experiment ``demo`` with an analyzer that fails and one that cannot work on the run."""
     own = [Analyzer("failing", "fails", failing), Analyzer("unwilling", "cannot", unwilling)]
-    hooks = SimpleNamespace(metrics=lambda: METRICS, analyze=lambda: own)
+    hooks = SimpleNamespace(define_metrics=lambda: METRICS, analyze=lambda: own)
     installed = SimpleNamespace(name="demo", kind="experiment")
     monkeypatch.setattr("xfw.plugins.registry.discover", lambda: [installed])
     monkeypatch.setattr("xfw.plugins.registry.load_experiment", lambda name: SimpleNamespace(name=name, hooks=hooks))

@@ -39,7 +39,7 @@ class Config:
 
 
 METRICS = (
-    xfw.Metric("best", "best", "images", lambda results: results.array("best").astype(float)),
+    xfw.Metric("best", "best", "1", lambda results: results.array("best").astype(float)),
     xfw.Metric("correct", "correct", "%", lambda results: results.values("epoch", "correct"), series="epoch"),
     xfw.Metric("grid", "of a stage that did not run", "1", lambda results: results.array("nowhere")),
 )

@@ -43,7 +43,7 @@ def declare_records(config):
         xfw.Variable("task", "text", "same for all"),
         xfw.Variable("pair", "text", "two words", axes=("word",)),
     )
-    arrays = (xfw.Array("label", "text", "name of the trial"), xfw.Array("path", "int64", "way", "px"))
+    arrays = (xfw.Array("label", "text", "name of the trial"), xfw.Array("path", "int64", "way", "cm"))
     return xfw.Records((xfw.Stream("epoch", "epoch", variables, first=1),), arrays, "epoch/loss")
 
 
@@ -156,7 +156,7 @@ def test_one_text_for_each_trial_is_needed() -> None:
 
 def sealed(folder: Path, arrays: Any, **options: Any) -> RunDir:
     """Return a run of two trials with these arrays."""
-    declared = Records(arrays=(Array("mask", "float32", "mask", "px", axes=("row", "column")),))
+    declared = Records(arrays=(Array("mask", "float32", "mask", "cm", axes=("row", "column")),))
     run = create_run(folder, make_manifest(**options), declared)
     claim = claims.claim_block(run.block_dir(0), "cpu")
     assert claim is not None

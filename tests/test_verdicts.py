@@ -16,7 +16,7 @@ from xfw.analysis.targets import Suite, Target
 from xfw.analysis.verdicts import Judgement, judge, judge_suite
 from xfw.analysis.verification import line
 
-BEST = xfw.Metric("best", "best", "images", lambda results: results.array("best").astype(float))
+BEST = xfw.Metric("best", "best", "1", lambda results: results.array("best").astype(float))
 
 
 def verdict(values: Sequence[float] | Sequence[Sequence[float]], missing: int = 0, /, **keys: Any) -> Judgement:

@@ -35,7 +35,7 @@ def define_presets():
 
 @xfw.hookimpl
 def define_metrics():
-    return [xfw.Metric("best", "best", "images", lambda results: results.array("best").astype(float))]
+    return [xfw.Metric("best", "best", "1", lambda results: results.array("best").astype(float))]
 
 @xfw.hookimpl
 def declare_records(config):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from xfw.errors import UserError
+from xfw.errors import UserError, WrongInput
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,8 +35,44 @@ __all__ = [
     "Stage",
     "Stream",
     "Variable",
+    "is_unit",
     "stages_of",
 ]
+
+PREFIXED = "m|s|g|A|K|mol|Hz|N|Pa|J|W|C|V|F|ohm|S|Wb|T|H|lm|lx|Bq|Gy|Sv|eV"
+PLAIN = "cd|L|bar|min|h|d|day|degC|degree|rad|sr|bit|byte|percent|%"
+ONE_UNIT = rf"(?:(?:[YZEPTGMkhdcmuµnpfa]|da)?(?:{PREFIXED})|{PLAIN})(?:\^-?[1-9])?"
+UNIT = re.compile(rf"1|(?:1/)?{ONE_UNIT}(?:[ */]{ONE_UNIT})*")
+"""What both UDUNITS and pint read, and read alike; neither knows images, epochs or nats."""
+
+WORDS = {
+    "second": "s",
+    "sec": "s",
+    "minute": "min",
+    "hour": "h",
+    "pp": "%",
+    "percentage point": "%",
+    "": "1",
+    "none": "1",
+}
+
+
+def is_unit(text: str) -> bool:
+    """Say whether readers of units understand a unit: ``1``, ``%``, ``s``, ``m/s``, ``J s``, ``m^2``."""
+    return UNIT.fullmatch(text) is not None
+
+
+def _check_unit(declared: Any, _: Any, unit: str) -> None:
+    if is_unit(unit):
+        return
+    known = WORDS.get(unit.strip().lower().removesuffix("s"))
+    hint = f"write '{known}'" if known else "where things are counted, write '1' and say in long_name what is counted"
+    kind = type(declared).__name__.lower()
+    raise WrongInput(
+        f"unit '{unit}' of {kind} '{declared.name}' is not one that readers of units understand "
+        "(UDUNITS, pint): expected 1, %, s, or a product such as m/s, J s, m^2",
+        hint=hint,
+    )
 
 
 @attrs.frozen
@@ -166,7 +203,7 @@ class Variable:
     name: str
     dtype: str = attrs.field(validator=attrs.validators.in_(("int64", "float32", "float64", "bool", "text")))
     long_name: str
-    unit: str = "1"
+    unit: str = attrs.field(default="1", validator=_check_unit)
     axes: tuple[str, ...] = ()
 
 
@@ -194,7 +231,7 @@ class Array:
     name: str
     dtype: str = attrs.field(validator=attrs.validators.in_(("int64", "float32", "float64", "bool", "text")))
     long_name: str
-    unit: str = "1"
+    unit: str = attrs.field(default="1", validator=_check_unit)
     axes: tuple[str, ...] = ()
 
 
@@ -217,7 +254,7 @@ class Metric:
 
     name: str
     long_name: str
-    unit: str
+    unit: str = attrs.field(validator=_check_unit)
     compute: Callable[[Results], np.ndarray]
     series: str = ""
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from xfw.config.keys import key
 from xfw.errors import UserError, WrongInput, did_you_mean
-from xfw.experiment import Metric
+from xfw.experiment import Metric, is_unit
 from xfw.store.results import Results, label
 
 __all__ = ["Group", "Values", "confidence_key", "generic_metrics", "groups_of", "metric_key", "only_key"]
@@ -184,13 +184,19 @@ def generic_metrics(results: Results) -> list[Metric]:
             if values.ndim != 2 or values.dtype.kind not in KINDS:
                 continue
             path = f"{stream}/{variable}"
-            name, unit = results.long_name(path), results.unit(path)
+            name, unit = results.long_name(path), unit_of(results, path)
             found.append(Metric(path, f"last {name}", unit, _recorded(stream, variable, last=True)))
             found.append(Metric(f"{path}/series", name, unit, _recorded(stream, variable, last=False), series=stream))
     for array in results.arrays():
         if len(results.shape(array)) == 1 and results.array(array).dtype.kind in KINDS:
-            found.append(Metric(array, results.long_name(array), results.unit(array), _array(array)))
+            found.append(Metric(array, results.long_name(array), unit_of(results, array), _array(array)))
     return found
+
+
+def unit_of(results: Results, path: str) -> str:
+    """Return the unit of what is stored; a file of an older version may hold one that is none."""
+    unit = results.unit(path)
+    return unit if is_unit(unit) else "1"
 
 
 def _recorded(stream: str, variable: str, *, last: bool) -> Callable[[Results], np.ndarray]:

@@ -311,6 +311,7 @@ def carried_out(options: Options, subject: Subject, manifest: Manifest, trackers
     from xfw.store.rundir import create_run
 
     configs = condition_configs(manifest, subject.experiment.config_class)
+    subject.experiment.hooks.define_metrics()  # a wrong declaration must not show after the computation alone
     records = [subject.experiment.hooks.declare_records(config=config) for config in configs]
     run_dir = create_run(options.results_dir, manifest, records)
     quiet = options.quiet or options.as_json

@@ -52,11 +52,11 @@ COUNTS = {
 
 def _epoch_stream() -> Stream:
     variables = [
-        Variable("epoch", "int64", "epoch, counted over all runs of the network; 0: before training", "epochs"),
+        Variable("epoch", "int64", "epoch, counted over all runs of the network; 0: before training"),
         Variable("support_active_mean", "float64", "mean support of active cells, training and validation"),
         Variable("weights_nonzero", "int64", "weights that are not 0"),
         Variable("weights_one", "int64", "weights that are 1"),
-        Variable("changing_steps", "int64", "training steps of the epoch that changed a weight", "steps"),
+        Variable("changing_steps", "int64", "training steps of the epoch that changed a weight"),
         *(Variable(name, "float64", text) for name, text in WEIGHTS.items()),
     ]
     for prefix, where in GROUPS.items():
@@ -75,7 +75,7 @@ AUTOENCODER_EPOCH = Stream(
     coordinate="epoch",
     first=1,
     variables=(
-        Variable("epoch", "int64", "epoch, counted over all runs of the network", "epochs"),
+        Variable("epoch", "int64", "epoch, counted over all runs of the network"),
         Variable("validation_mse", "float64", "mean squared error on the validation images"),
         Variable("train_mse", "float64", "mean squared error on the training images"),
         Variable("validation_mae", "float64", "mean absolute error on the validation images"),
@@ -99,11 +99,11 @@ EVALUATION = Stream(
         Variable("gamma_step", "float64", "growth of the power factor in a step; NaN: not linear"),
         Variable("setting", "int64", "number of the threshold and schedule: index of its baseline"),
         Variable("noise", "float64", "share of flipped features"),
-        Variable("line_interrupt", "int64", "removed pixels", "pixels"),
-        Variable("samples", "int64", "images", "images"),
+        Variable("line_interrupt", "int64", "removed pixels"),
+        Variable("samples", "int64", "images"),
         Variable("repeat", "int64", "number of the repeat"),
         *(Variable(name, "float64", text) for name, text in MEASURES.items()),
-        *(Variable(name, "int64", text, "images") for name, text in COUNTS.items()),
+        *(Variable(name, "int64", text) for name, text in COUNTS.items()),
     ),
 )
 
@@ -116,7 +116,7 @@ ARRAYS = (
 LOWEST_ERROR = Array("lowest_error", "float64", "mean squared validation error of the best state")
 OUTPUT_AXES = ("image", "step", "feature", "y", "x")
 SHARED_ARRAYS = (
-    Array("epochs_done", "int64", "epochs of the network, over all runs", "epochs"),
+    Array("epochs_done", "int64", "epochs of the network, over all runs"),
     Array("baseline_weights", "int64", "SHA-256 of the weights the baseline belongs to", axes=("word",)),
     Array("baseline/*", "bool", "merged output for the clean images", axes=OUTPUT_AXES),
     Array("baseline_images", "bool", "clean images", axes=("image", "y", "x")),

@@ -105,9 +105,9 @@ def _recorded(variable: str) -> Callable[[Results], Values]:
 _SCALARS = (
     *((f"task1_accuracy_s{k}", f"task-1 accuracy before switch {k}", "%") for k in (1, 2, 3)),
     *((f"average_accuracy_s{k}", f"average accuracy before switch {k}", "%") for k in (1, 2, 3)),
-    *((f"gap_depth_s{k}", f"gap depth of task 1 at switch {k}", "pp") for k in (1, 2)),
-    *((f"gap_position_s{k}", f"minimum of task 1 after switch {k}", "iterations") for k in (1, 2)),
-    *((f"recovery_s{k}", f"time to recover after switch {k}", "iterations") for k in (1, 2)),
+    *((f"gap_depth_s{k}", f"gap depth of task 1 at switch {k}, in points", "%") for k in (1, 2)),
+    *((f"gap_position_s{k}", f"iterations from switch {k} to the minimum of task 1", "1") for k in (1, 2)),
+    *((f"recovery_s{k}", f"iterations to recover after switch {k}", "1") for k in (1, 2)),
     *((f"recovery_percent_s{k}", f"time to recover after switch {k}, of a task's length", "%") for k in (1, 2)),
     *(
         (f"{name}{end}", f"{text}{where}", unit)
@@ -115,12 +115,12 @@ _SCALARS = (
         for name, text, unit in (
             ("min_acc", "mean minimum of the old tasks (min-ACC)", "%"),
             ("wc_acc", "worst-case accuracy (WC-ACC)", "%"),
-            ("wf10", "windowed forgetting over 10 records", "pp"),
-            ("wf100", "windowed forgetting over 100 records", "pp"),
+            ("wf10", "windowed forgetting over 10 records, in points", "%"),
+            ("wf100", "windowed forgetting over 100 records, in points", "%"),
             ("anytime_accuracy", "mean average accuracy over all records", "%"),
         )
     ),
-    ("task2_gap_depth_s2", "gap depth of task 2 at switch 2", "pp"),
+    ("task2_gap_depth_s2", "gap depth of task 2 at switch 2, in points", "%"),
     ("final_accuracy_task2", "accuracy of task 2 before the end", "%"),
     ("final_accuracy_task3", "accuracy of task 3 before the end", "%"),
 )
@@ -132,7 +132,7 @@ METRICS = (
         for task in range(3)
     ),
     Metric("average_accuracy", "average test accuracy of the tasks begun", "%", _average, "iteration"),
-    Metric("loss", "training loss, penalty included", "nat", _recorded("loss"), "iteration"),
-    Metric("loss_ce", "training cross-entropy", "nat", _recorded("loss_ce"), "iteration"),
-    Metric("penalty", "decay term of the loss", "nat", _recorded("penalty"), "iteration"),
+    Metric("loss", "training loss in nats, penalty included", "1", _recorded("loss"), "iteration"),
+    Metric("loss_ce", "training cross-entropy in nats", "1", _recorded("loss_ce"), "iteration"),
+    Metric("penalty", "decay term of the loss, in nats", "1", _recorded("penalty"), "iteration"),
 )

@@ -13,11 +13,11 @@ ITERATION = Stream(
     coordinate="iteration",
     each="step",
     variables=(
-        Variable("loss", "float64", "training loss, penalty included", "nat"),
-        Variable("loss_ce", "float64", "mean cross-entropy of the batch", "nat"),
-        Variable("penalty", "float64", "decay term of the loss", "nat"),
-        Variable("correct", "int64", "correct answers before the update, -1: not begun", "images", ("task",)),
-        Variable("tested", "int64", "tested images, -1: not begun", "images", ("task",)),
+        Variable("loss", "float64", "training loss in nats, penalty included"),
+        Variable("loss_ce", "float64", "mean cross-entropy of the batch, in nats"),
+        Variable("penalty", "float64", "decay term of the loss, in nats"),
+        Variable("correct", "int64", "correct answers before the update, -1: not begun", axes=("task",)),
+        Variable("tested", "int64", "tested images, -1: not begun", axes=("task",)),
     ),
 )
 
@@ -36,8 +36,8 @@ PROFILE = Stream(
 
 ARRAYS = (
     Array("switch_indices", "int64", "iteration at which each task has ended", axes=("task",)),
-    Array("n_neurons_declared", "int64", "width of the hidden layers as declared", "units"),
-    Array("n_neurons_used", "int64", "width of the hidden layers as built", "units"),
+    Array("n_neurons_declared", "int64", "width of the hidden layers as declared"),
+    Array("n_neurons_used", "int64", "width of the hidden layers as built"),
 )
 COUNTED = Array("multiply_accumulates", "int64", "multiply-accumulates of a forward pass over the first batch")
 

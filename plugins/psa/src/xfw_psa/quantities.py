@@ -67,7 +67,7 @@ def _bounty_loop(results: Results) -> np.ndarray:
 METRICS = (
     Metric("val_peak", "peak validation accuracy", "%", _peak),
     Metric("test_accuracy", "test accuracy of the best network", "%", _test_accuracy),
-    Metric("bounty_loop", "loop of the last improvement", "loop", _bounty_loop),
+    Metric("bounty_loop", "loop of the last improvement", "1", _bounty_loop),
     Metric("val_accuracy", "validation accuracy", "%", _accuracy_series("val_correct"), series="epoch"),
     Metric("lkg_accuracy", "best validation accuracy so far", "%", _accuracy_series("lkg_correct"), series="epoch"),
 )

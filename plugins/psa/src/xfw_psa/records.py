@@ -15,11 +15,11 @@ EPOCH = Stream(
     coordinate="epoch",
     first=1,
     variables=(
-        Variable("epoch", "int64", "loop, counted over all runs of the network", "loops"),
-        Variable("val_correct", "int64", "correct validation images of the trained copy", "images"),
-        Variable("lkg_correct", "int64", "correct validation images of the best network", "images"),
+        Variable("epoch", "int64", "loop, counted over all runs of the network"),
+        Variable("val_correct", "int64", "correct validation images of the trained copy"),
+        Variable("lkg_correct", "int64", "correct validation images of the best network"),
         Variable("accepted", "bool", "the copy was strictly better and became the best network"),
-        Variable("train_loss", "float32", "mean cross-entropy of the epoch", "nat"),
+        Variable("train_loss", "float32", "mean cross-entropy of the epoch, in nats"),
         Variable("ablated_layer", "int64", "silenced linear map in computing order, -1 for none"),
         Variable("ablated_unit", "int64", "silenced unit of that map, -1 for none"),
         Variable("wall_time", "float64", "time of the block's loop divided by its trials", "s"),
@@ -29,10 +29,10 @@ EPOCH = Stream(
 
 ARRAYS = (
     Array("bounty_loop", "int64", "loop of the last improvement"),
-    Array("test_correct", "int64", "correct test images of the best network", "images"),
-    Array("loops_done", "int64", "loops of the network, over all runs", "loops"),
+    Array("test_correct", "int64", "correct test images of the best network"),
+    Array("loops_done", "int64", "loops of the network, over all runs"),
     Array("parameters", "int64", "parameters of the network"),
-    Array("n_val", "int64", "validation images", "images"),
+    Array("n_val", "int64", "validation images"),
     Array("z_val", "float64", "share of the most frequent class of the validation images", "%"),
 )
 

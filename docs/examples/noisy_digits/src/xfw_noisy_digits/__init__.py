@@ -44,7 +44,7 @@ def define_presets() -> Mapping[str, xfw.Preset]:
 @xfw.hookimpl
 def declare_records() -> xfw.Records:
     variables = (
-        xfw.Variable("loss", "float32", "mean training loss", "nat"),
-        xfw.Variable("correct", "int64", "correct clean test images", "images"),
+        xfw.Variable("loss", "float32", "mean training loss, in nats"),
+        xfw.Variable("correct", "int64", "correct clean test images"),
     )
     return xfw.Records((xfw.Stream("epoch", "epoch", variables, first=1),), default="epoch/correct")
