@@ -188,7 +188,7 @@ def test_a_large_array_becomes_a_file_for_each_trial(tmp_path: Path) -> None:
         assert results.shape("mask") == (2, 10, 12)
         assert (results.array("mask") == MASK).all()
         assert (results.array("mask", 1) == MASK[1]).all()
-        assert (results.unit("mask"), results.long_name("mask")) == ("px", "mask")
+        assert (results.unit("mask"), results.long_name("mask")) == ("cm", "mask")
         for place, artifact in enumerate(results.artifacts):
             data = (run.path / artifact.path).read_bytes()
             assert artifact.sha256 == hashlib.sha256(data).hexdigest()

@@ -49,8 +49,10 @@ class Tolerance:
     """How far a measured mean may lie from the published one.
 
     ``absolute``, ``relative`` (to the published value), or ``floor`` and ``factor`` times the standard error of
-    the difference, joined by ``combine``. ``spread`` says whose SD the error rests on: ``both``, or the
-    ``published`` or one's ``own`` for both. ``single`` is the width in published SDs where there is one value only.
+    the difference, joined by ``combine``. ``spread`` says whose spread the error rests on: ``both``, or the
+    ``published`` or one's ``own`` for both. One's own is robust and never more than the published SD. ``single`` is
+    the width in published SDs where there is one value only. Trials that lie more than ``far`` published SDs (and the
+    floor) off may be a share of ``escapes`` at most.
     """
 
     absolute: float | None = attrs.field(default=None, validator=within(0))
@@ -60,6 +62,8 @@ class Tolerance:
     spread: str = attrs.field(default="both", validator=among("both", "published", "own"))
     combine: str = attrs.field(default="sum", validator=among("sum", "max"))
     single: float | None = attrs.field(default=None, validator=within(0))
+    far: float = attrs.field(default=6.0, validator=within(0))
+    escapes: float = attrs.field(default=0.05, validator=within(0, 1))
 
     @property
     def forms(self) -> int:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from xfw.analysis import statistics
 from xfw.analysis.matching import Published, Sample
+from xfw.analysis.tables import decimals_of
 from xfw.analysis.targets import Suite, Target, Tolerance
 
 __all__ = ["MISSED", "NO_DATA", "REPRODUCED", "Judgement", "SuiteJudgement", "judge", "judge_suite", "width"]
@@ -125,37 +126,51 @@ def described(published: Published, samples: Sequence[Sample], good: bool) -> Ju
 
 
 def judge_mean(published: Published, samples: Sequence[Sample]) -> Judgement:
-    """Judge the mean against a published mean."""
-    target = published.target
+    """Judge the mean against a published mean, and by the share of trials that lie far from it."""
+    target, values = published.target, samples[0].values
     assert target.value is not None
     assert target.tolerance is not None
     made = described(published, samples, False)
-    difference, limit = made.mean - target.value, width(target, target.tolerance, samples[0].values)
+    difference, limit = made.mean - target.value, width(target, target.tolerance, values)
     if not math.isfinite(limit):
         return attrs.evolve(made, verdict=NO_DATA, notes=("an SD needs two values",))
-    verdict = REPRODUCED if abs(difference) <= limit else MISSED
-    return attrs.evolve(made, verdict=verdict, difference=difference, tolerance=limit)
+    known = target.sd is not None and target.tolerance.factor is not None
+    escape = joined(target.tolerance, target.tolerance.far * (target.sd or 0.0)) if known else math.inf
+    escaped = int((np.abs(values - target.value) > escape).sum())
+    many = escaped > target.tolerance.escapes * len(values) + 1e-9
+    notes = (f"{escaped} of {trials(len(values))} more than {escape:.3g} off",) if many else ()
+    verdict = REPRODUCED if abs(difference) <= limit and not many else MISSED
+    return attrs.evolve(made, verdict=verdict, difference=difference, tolerance=limit, notes=notes)
 
 
 def width(target: Target, tolerance: Tolerance, values: NDArray[np.float64]) -> float:
     """Return how far the mean of some values may lie from the published one."""
     assert target.value is not None
     if tolerance.single is not None and len(values) == 1:
-        return tolerance.single * (target.sd or 0.0)
+        return joined(tolerance, tolerance.single * (target.sd or 0.0))
     if tolerance.absolute is not None:
         return tolerance.absolute
     if tolerance.relative is not None:
         return tolerance.relative * abs(target.value)
     assert tolerance.factor is not None
-    scaled = tolerance.factor * standard_error(target, tolerance.spread, values)
+    return joined(tolerance, tolerance.factor * standard_error(target, tolerance.spread, values))
+
+
+def joined(tolerance: Tolerance, scaled: float) -> float:
+    """Return the floor of a tolerance and what depends on the spread, as one width."""
     return max(tolerance.floor, scaled) if tolerance.combine == "max" else tolerance.floor + scaled
 
 
 def standard_error(target: Target, spread: str, values: NDArray[np.float64]) -> float:
-    """Return the standard error of own mean minus published mean; one value has the published SD."""
+    """Return the standard error of own mean minus published mean; one value has the published SD.
+
+    An outlier of our own must not widen what it is judged by: our spread is the smaller of SD and scaled median
+    absolute deviation, and no more than the published one.
+    """
     assert target.n is not None
     n, theirs = len(values), math.nan if target.sd is None else target.sd
-    own = float(values.std(ddof=target.ddof)) if n > 1 else theirs
+    ours = (theirs, statistics.robust_sd(values), float(values.std(ddof=target.ddof))) if n > 1 else (theirs,)
+    own = min((spread for spread in ours if math.isfinite(spread)), default=math.nan)
     first = own if spread == "own" else theirs
     second = theirs if spread == "published" else own
     return math.sqrt(first**2 / target.n + second**2 / n)
@@ -220,7 +235,7 @@ def judge_order(published: Published, samples: Sequence[Sample]) -> Judgement:
         "first_smallest": means[1:] - means[0],
     }[target.rule]
     smallest = float(gaps.min())
-    digits = decimals_of(min(1.0, abs(smallest)))
+    digits = min(9, decimals_of(min(1.0, abs(smallest))))
     found = ", ".join(f"{mean:.{digits}f}" for mean in means)
     n = tuple(len(sample.values) for sample in samples)
     return Judgement(published, REPRODUCED if smallest > 0 else MISSED, n, difference=smallest, found=found)
@@ -232,6 +247,10 @@ def judge_distribution(published: Published, samples: Sequence[Sample]) -> Judge
 
     target, values = published.target, samples[0].values
     wanted = np.array(target.values, np.float64)
+    if 2 / math.comb(len(values) + len(wanted), len(values)) > target.alpha:
+        return attrs.evolve(
+            described(published, samples, False), verdict=NO_DATA, notes=(f"{len(values)} values cannot miss",)
+        )
     p = {"ks": float(stats.ks_2samp(values, wanted).pvalue)}
     if target.above is not None:
         counts = [[int((each > target.above).sum()), int((each <= target.above).sum())] for each in (values, wanted)]
@@ -239,11 +258,6 @@ def judge_distribution(published: Published, samples: Sequence[Sample]) -> Judge
     found = ", ".join(f"p({name}) = {value:.3g}" for name, value in p.items())
     made = described(published, samples, all(value > target.alpha for value in p.values()))
     return attrs.evolve(made, p=p, found=found, difference=made.mean - float(wanted.mean()))
-
-
-def decimals_of(scale: float) -> int:
-    """Return the decimals that show two digits of a number of this size."""
-    return max(0, min(9, 1 - math.floor(math.log10(scale)))) if 0 < scale < math.inf else 2
 
 
 def number(value: float) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from xfw.analysis.matching import Published, Stored, published
-from xfw.analysis.tables import Table, columns
+from xfw.analysis.tables import Table, columns, decimals_of
 from xfw.analysis.targets import Target, read_targets, targets_text
 from xfw.analysis.verdicts import (
     MISSED,
@@ -17,7 +17,6 @@ from xfw.analysis.verdicts import (
     REPRODUCED,
     Judgement,
     SuiteJudgement,
-    decimals_of,
     judge,
     judge_suite,
 )
@@ -239,7 +238,7 @@ def decimals(found: Judgement) -> int:
     """
     target = found.target
     if target.kind == "order":
-        return decimals_of(min(1.0, abs(found.difference)))
+        return min(9, decimals_of(min(1.0, abs(found.difference))))
     scale = found.tolerance
     if not scale > 0 or not math.isfinite(scale):
         known = (target.value, target.low, target.high, None if target.of == "sd" else found.mean)
