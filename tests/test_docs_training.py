@@ -7,11 +7,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import attrs
+import numpy as np
 import torch
 import xfw
 from torch import nn
 from xfw.engine.optimizer import ArenaOptimizer
 from xfw.engine.settings import groups_of
+from xfw.testing.blocks import train_block
+from xfw.testing.plugins import make_experiment
 
 PAGE = Path(__file__).parents[1] / "docs" / "training.md"
 
@@ -60,3 +64,45 @@ def test_the_shown_groups_leave_biases_and_norms_undecayed() -> None:
         if no_decay(name, module)
     ]
     assert chosen == ["body.bias", "norm.weight", "norm.bias", "head.bias"]
+
+
+def test_the_shown_schedules_and_hooks_run() -> None:
+    scheduled, scalars = shown("Schedules")
+    fixing, summing = shown("Gradients")
+    (weights,) = shown("Weights")
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Linear(4, 3)
+            self.register_buffer("temperature", torch.tensor(1.0))
+
+    def on_start(block: Any, source: Any) -> None:
+        fixing["on_start"](block, source)
+        summing["on_start"](block, source)
+
+    @attrs.frozen(kw_only=True)
+    class Config:
+        lr: float = xfw.key(0.1, help="learning rate")
+
+    x = torch.randn(20, 4, generator=torch.Generator().manual_seed(1))
+    variables = (xfw.Variable("lr", "float64", "rate"), xfw.Variable("temperature", "float64", "temperature"))
+    made = make_experiment(
+        Config,
+        load_data=lambda config: {name: xfw.Dataset((x, (x[:, 0] > 0).long())) for name in ("train", "test")},
+        build_model=lambda config: Model(),
+        build_optimizer=scheduled["build_optimizer"],
+        build_schedules=scalars["build_schedules"],
+        plan_passes=lambda config: [xfw.Pass(batch_size=5)] * 3,
+        train_step=lambda model, batch: nn.functional.cross_entropy(model.body(batch[0]) / model.temperature, batch[1]),
+        evaluate_step=lambda model, batch: {"correct": (model.body(batch[0]).argmax(-1) == batch[1]).sum()},
+        declare_records=lambda config: xfw.Records((xfw.Stream("step", "step", variables, each="step"),)),
+        on_start=on_start,
+        before_update=summing["before_update"],
+        on_epoch_end=weights["on_epoch_end"],
+        on_end=weights["on_end"],
+    )
+    trained = train_block(made)
+    assert (trained.commit.state["values/path"] > 0).all()
+    assert np.allclose(trained.record("step", "lr")[:, 0], 0.1 * np.arange(12) / 100)
+    assert np.allclose(trained.record("step", "temperature")[:, 0], np.repeat([1, 1.1, 1.21], 4))

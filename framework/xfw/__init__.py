@@ -3,6 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from xfw import schedules
 from xfw.config.keys import key
 from xfw.errors import Problem, UserError, WrongInput
 from xfw.experiment import (
@@ -61,6 +62,7 @@ __all__ = [
     "WrongInput",
     "hookimpl",
     "key",
+    "schedules",
 ]
 
 _HEAVY = {

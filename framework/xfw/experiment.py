@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from xfw.errors import UserError, WrongInput
+from xfw.schedules import Schedule
 
 if TYPE_CHECKING:
     import numpy as np
@@ -163,16 +164,33 @@ class Optimizer:
     ``f(parameter, gradient, state, step, *, lr, ...)`` which returns what one update adds to one trial's entries.
     A value is a number, a truth value, a pair of numbers, or a schedule; it may differ between the trials of a block.
     ``groups`` give some parameters other values.
+
+    ``clip_value`` bounds every gradient, ``clip_norm`` their norm over all of a trial's parameters. ``accumulate``
+    updates once in so many steps, by the mean gradient of their examples. ``average`` is the decay of a moving average
+    of the parameters, which the block holds as its snapshot ``"average"``.
     """
 
     kind: str | type | Callable[..., Any]
     values: Mapping[str, Any]
     groups: tuple[Group, ...]
+    clip_norm: float | Schedule | None
+    clip_value: float | Schedule | None
+    accumulate: int
+    average: float | Schedule | None
 
     def __init__(
-        self, kind: str | type | Callable[..., Any], /, *, groups: Sequence[Group] = (), **values: Any
+        self,
+        kind: str | type | Callable[..., Any],
+        /,
+        *,
+        groups: Sequence[Group] = (),
+        clip_norm: float | Schedule | None = None,
+        clip_value: float | Schedule | None = None,
+        accumulate: int = 1,
+        average: float | Schedule | None = None,
+        **values: Any,
     ) -> None:
-        self.__attrs_init__(kind, values, tuple(groups))
+        self.__attrs_init__(kind, values, tuple(groups), clip_norm, clip_value, accumulate, average)
 
 
 class AdamW(Optimizer):

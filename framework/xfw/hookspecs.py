@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     from xfw.engine.batches import Resident
     from xfw.engine.block import Block
     from xfw.engine.rng import Rng
+    from xfw.engine.update import Updating
     from xfw.errors import Problem
     from xfw.experiment import Analyzer, Dataset, Metric, Optimizer, Pass, Preset, Records, Stage
+    from xfw.schedules import Schedule
     from xfw.store.results import TrialSource
     from xfw.tracking.protocol import Tracker
 
@@ -134,6 +136,14 @@ def build_optimizer(config: Any) -> Optimizer:
     """Return the optimizer of one trial. Default: none, so that only ``train_step`` itself changes the model."""
 
 
+@hookspec("hooks", one=True)
+def build_schedules(config: Any) -> Mapping[str, Schedule]:
+    """Return what changes buffers of the model with the step, by their names. Default: nothing.
+
+    Each buffer holds one number, which ``train_step`` reads; it is set before every step.
+    """
+
+
 @hookspec("hooks", one=True, required=True)
 def plan_passes(config: Any) -> Sequence[Pass]:
     """Return the passes of training, in order; called once per block."""
@@ -192,6 +202,15 @@ def on_start(block: Block, source: Sequence[TrialSource] | None) -> None:
 @hookspec("hooks")
 def on_epoch_start(block: Block) -> None:
     """Act before the first step of a pass."""
+
+
+@hookspec("hooks")
+def before_update(block: Block, update: Updating) -> None:
+    """Look at an update, or change it: after the gradients of a step, before the parameters move.
+
+    Part of the step, which CUDA captures: in tensors, without waiting for the device. What it keeps are tensors of
+    ``block.values`` (of any type) made in ``on_start`` and written in place.
+    """
 
 
 @hookspec("hooks")

@@ -25,6 +25,7 @@ from xfw.engine.settings import groups_of
 from xfw.engine.step import StepCode, step_code
 from xfw.engine.strategy import Stepper, make_stepper
 from xfw.engine.trainer import Trainer
+from xfw.engine.update import Update
 from xfw.errors import UserError
 from xfw.experiment import Dataset, Pass, Records
 from xfw.seeds import generator
@@ -49,7 +50,7 @@ class Parts:
     network: Network
     datasets: Mapping[str, Dataset]
     epochs: Sequence[Pass]
-    optimizer: ArenaOptimizer | None
+    update: Update
     code: StepCode
     words_T2: torch.Tensor
     draw: Draw
@@ -79,9 +80,11 @@ def assemble(manifest: Manifest, plan: BlockPlan, experiment: Experiment) -> Par
     loaded = hooks.load_data(config=configs[0], sources=Sources(manifest.execution.data_dir or None))
     epochs = list(hooks.plan_passes(config=configs[0]))
     check_epochs(epochs, {name: len(dataset) for name, dataset in loaded.items()})
+    schedules = [hooks.build_schedules(config=config) or {} for config in configs]
     optimizer = None
     if specs[0] is not None:
         optimizer = ArenaOptimizer(specs, network.arena_TP, network.gradients_TP, network.groups)
+    update = Update(network, optimizer, specs if optimizer is not None else (), schedules)
     datasets = {name: to_device(dataset, device) for name, dataset in loaded.items()}
     if device.type == "cuda":
         limit = torch.cuda.get_device_properties(device).total_memory // (PREPARED_SHARE * len(datasets))
@@ -94,7 +97,7 @@ def assemble(manifest: Manifest, plan: BlockPlan, experiment: Experiment) -> Par
         network=network,
         datasets=datasets,
         epochs=epochs,
-        optimizer=optimizer,
+        update=update,
         code=step_code(hooks, residents),
         words_T2=key_words(keys, device),
         draw=_given_orders(hooks, lanes, configs),
@@ -140,7 +143,7 @@ def make_trainer(parts: Parts, strategy: str, log: Callable[[str], None]) -> Tra
     step_variables = {variable.name: len(variable.axes) for stream in streams for variable in stream.variables}
 
     def trainer_with(stepper: Stepper) -> Trainer:
-        return Trainer(network, stepper, parts.optimizer, parts.datasets, parts.draw, step_variables, log)
+        return Trainer(network, stepper, parts.update, parts.datasets, parts.draw, step_variables, log)
 
     def rehearse(stepper: Stepper) -> float:
         ends = sorted({0, network.lanes - 1})

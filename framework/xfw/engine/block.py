@@ -16,6 +16,7 @@ from torch import nn
 
 from xfw.engine.layout import Slot
 from xfw.engine.recorder import Recorder, Value
+from xfw.engine.settings import exact_dtype
 from xfw.engine.trainer import Trainer
 from xfw.errors import UserError, did_you_mean
 from xfw.experiment import Dataset
@@ -55,8 +56,8 @@ class Block:
         self.parameters: Mapping[str, torch.Tensor] = trainer.network.parameters
         self.buffers: Mapping[str, torch.Tensor] = trainer.network.buffers
         self.data: Mapping[str, Dataset] = trainer.datasets
-        self.values: dict[str, torch.Tensor] = {}
-        self.snapshots: dict[str, torch.Tensor] = {}
+        self.values: dict[str, torch.Tensor] = trainer.update.values
+        self.snapshots: dict[str, torch.Tensor] = trainer.update.snapshots
         self.epoch, self.epochs, self.first_epoch, self.done_epochs, self.stage = 0, 0, 0, 0, ""
         self._live = live
         self._stored = stored
@@ -79,7 +80,22 @@ class Block:
         if not self.has_snapshot(name):
             raise UserError(f"restore: no snapshot '{name}'", hint=did_you_mean(name, self.snapshots))
         for path, current in self._state_of_network().items():
-            _copy_where(current, self.snapshots[f"{name}{path}"], where)
+            if f"{name}{path}" in self.snapshots:  # a moving average has parameters only
+                _copy_where(current, self.snapshots[f"{name}{path}"], where)
+
+    def keep_best(self, name: str, value: torch.Tensor, *, lowest: bool = False) -> torch.Tensor:
+        """Snapshot the trials whose ``value`` ``[T]`` is better than any before; return which, as a mask ``[T]``.
+
+        The first value that is a number counts as better. ``block.values[name]`` holds the best so far.
+        """
+        if name not in self.values:
+            self.values[name] = torch.full_like(value.to(exact_dtype(self.device)), torch.nan)
+            self.snapshot(name)
+        best = self.values[name]
+        better = (value < best if lowest else value > best) | (best.isnan() & ~value.isnan())
+        best.copy_(torch.where(better, value.to(best.dtype), best))
+        self.snapshot(name, where=better)
+        return better
 
     def has_snapshot(self, name: str) -> bool:
         """Tell whether a snapshot of that name exists."""
@@ -120,18 +136,40 @@ class Block:
             return host.pin_memory().to(self.device, non_blocking=True)
         return host.to(self.device)
 
+    def fix(self, parameter: str, where: torch.Tensor) -> None:
+        """Hold entries of a parameter where they are, whatever gradients, decay and moments say.
+
+        ``where`` is true for them, of the parameter's shape or with a leading axis of trials. A later call for the same
+        parameter takes the place of an earlier one. Part of the committed state.
+        """
+        self.trainer.update.fix(parameter, where)
+
+    def numbers(self) -> dict[str, torch.Tensor]:
+        """Return what schedules may change, as of the last update, each ``[T]``: ``"lr"``, scheduled buffers."""
+        return {name: now.clone() for name, now in self.trainer.update.numbers().items()}
+
     def reset_optimizer(self, where: torch.Tensor | None = None) -> None:
         """Forget the optimizer's moments and step counters."""
-        if self.trainer.optimizer is not None:
-            self.trainer.optimizer.reset(where)
+        if self.trainer.update.optimizer is not None:
+            self.trainer.update.optimizer.reset(where)
 
     def module(self, lane: int) -> nn.Module:
         """Return one trial as an ordinary module whose tensors are views into the block."""
         return self.trainer.network.module(lane)
 
-    def evaluate(self, dataset: str) -> dict[str, torch.Tensor]:
-        """Return ``evaluate_step``'s sums over a data set with the current parameters, each ``[T]``."""
-        return self.trainer.evaluate(dataset)
+    def evaluate(self, dataset: str, weights: str = "") -> dict[str, torch.Tensor]:
+        """Return ``evaluate_step``'s sums over a data set, each ``[T]``.
+
+        With the current parameters, or those of a snapshot (``"average"``: their moving average).
+        """
+        if not weights:
+            return self.trainer.evaluate(dataset)
+        current = {path: tensor.clone() for path, tensor in self._state_of_network().items()}
+        self.restore(weights)
+        sums = self.trainer.evaluate(dataset)
+        for path, tensor in self._state_of_network().items():
+            tensor.copy_(current[path])
+        return sums
 
     # --- records and randomness --------------------------------------------------------------------------
 

@@ -69,6 +69,10 @@ class ArenaOptimizer:
         """Return the columns of every group, as views."""
         return [tensor_TP[:, part] for part in self.columns]
 
+    def settings_at(self, column: int) -> Settings:
+        """Return the values of the group that a column belongs to."""
+        return next(own for own, part in zip(self.settings, self.columns, strict=True) if column < part.stop)
+
     def follow(self, clock_2: torch.Tensor) -> None:
         """Take the scheduled values at a clock: the number of updates, and of passes, before the present one."""
         for settings in self.settings:
@@ -98,7 +102,9 @@ class ArenaOptimizer:
 
     def reset(self, where_T: torch.Tensor | None = None) -> None:
         """Forget moments and step counters, of the marked trials only where a mask is given."""
-        for tensor in self.state.values():
+        for name, tensor in self.state.items():
+            if name in ("fixed", "averaged"):
+                continue
             if where_T is None:
                 tensor.zero_()
             else:

@@ -119,6 +119,8 @@ class Session:
             diary=log,
             stored=stored,
         )
+        if self.hooks.before_update.get_hookimpls():
+            self.trainer.update.observe = lambda update: self.hooks.before_update(block=self.block, update=update)
         self.block.epochs, self.block.stage = len(self.epochs), self.stages[0].name
         self.position = {"stage": 0, "cell": 0, "epoch": 0, "step": 0, "first_epoch": 0, "done_epochs": 0}
         self._stored_steps, self._rows_read = 0, 0
@@ -149,8 +151,8 @@ class Session:
         _fill(network.arena_TP, saved.pop("parameters"), "parameters")
         for name, array in saved.items():
             kind, _, rest = name.partition("/")
-            if kind == "optimizer" and self.trainer.optimizer is not None:
-                _fill(self.trainer.optimizer.state[rest], array, name)
+            if kind == "optimizer":
+                self.trainer.update.load(rest, torch.as_tensor(array))
             elif kind == "buffers":
                 _fill(network.buffers[rest], array, name)
             elif kind == "snapshots":
@@ -175,8 +177,8 @@ class Session:
         """Return everything that a resume needs; at the end, what a later run may start from."""
         network, block = self.trainer.network, self.block
         tensors: dict[str, torch.Tensor] = {"parameters": network.arena_TP, "finite": block.finite.to(torch.int8)}
-        if self.trainer.optimizer is not None and not final:
-            tensors |= {f"optimizer/{name}": value for name, value in self.trainer.optimizer.state.items()}
+        if not final:
+            tensors |= {f"optimizer/{name}": value for name, value in self.trainer.update.state.items()}
         tensors |= {f"buffers/{name}": value for name, value in network.buffers.items()}
         tensors |= {f"snapshots/{name}": value for name, value in block.snapshots.items()}
         tensors |= {f"values/{name}": value for name, value in block.values.items()}
@@ -187,9 +189,8 @@ class Session:
     def _nbytes(self) -> int:
         """Return the size of the tensors that a commit writes."""
         network, block = self.trainer.network, self.block
-        optimizer = self.trainer.optimizer.state if self.trainer.optimizer is not None else {}
         held = [network.arena_TP, *network.buffers.values(), *block.snapshots.values(), *block.values.values()]
-        return sum(tensor.numel() * tensor.element_size() for tensor in [*held, *optimizer.values()])
+        return sum(tensor.numel() * tensor.element_size() for tensor in [*held, *self.trainer.update.state.values()])
 
     def _commit(self, *, final: bool = False, status: Sequence[str] | None = None) -> None:
         self._store_steps(self.position["step"])
@@ -257,7 +258,7 @@ class Session:
     def _epoch(self, number: int) -> None:
         first = self.position["step"]
         self.block.epoch = number
-        steps = self.trainer.begin(self.epochs[number], self.block.first_epoch + number, first)
+        steps = self.trainer.begin(self.epochs[number], self.block.first_epoch + number, first, self.epochs[:number])
         self._stored_steps = first
         if first == 0:
             self.hooks.on_epoch_start(block=self.block)

@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
-from xfw.engine.batches import Batches, Draw, gather
+from xfw.engine.batches import Batches, Draw, gather, steps_of
 from xfw.engine.capture import Captured
 from xfw.engine.lanes import LaneStepper
 from xfw.engine.network import Network
-from xfw.engine.optimizer import ArenaOptimizer
 from xfw.engine.stacked import StackedStepper
+from xfw.engine.update import Update
 from xfw.errors import UserError, did_you_mean
 from xfw.experiment import Dataset, Pass
 
@@ -34,14 +34,14 @@ class Trainer:
         self,
         network: Network,
         stepper: StackedStepper | LaneStepper,
-        optimizer: ArenaOptimizer | None,
+        update: Update,
         datasets: Mapping[str, Dataset],
         draw: Draw,
         step_variables: Mapping[str, int],
         log: Callable[[str], None],
     ) -> None:
         """``step_variables`` holds the metrics that step streams declare, with the number of axes of each."""
-        self.network, self.stepper, self.optimizer, self.datasets = network, stepper, optimizer, datasets
+        self.network, self.stepper, self.update, self.datasets = network, stepper, update, datasets
         self.device, self._draw, self._step_variables = network.device, draw, step_variables
         self._captured = Captured(self.device, self.preserve, log)
         self._epoch = torch.zeros((), dtype=torch.int64, device=self.device)
@@ -52,9 +52,15 @@ class Trainer:
 
     # --- one epoch ---------------------------------------------------------------------------------------
 
-    def begin(self, spec: Pass, number: int, step: int = 0) -> int:
-        """Start (or, at ``step``, go on with) epoch ``number``; return its number of steps."""
+    def begin(self, spec: Pass, number: int, step: int = 0, before: Sequence[Pass] = ()) -> int:
+        """Start (or, at ``step``, go on with) epoch ``number``; return its number of steps.
+
+        Schedules count the passes ``before`` this one, and their updates.
+        """
         self._spec = spec
+        every = self.update.accumulate
+        steps = [steps_of(earlier, len(self.datasets[earlier.dataset])) for earlier in before]
+        self.update.begin(sum(-(-count // every) for count in steps) + step // every, len(before))
         if spec not in self._batches:
             self._batches[spec] = self._make_batches(spec)
         batches = self._batches[spec]
@@ -77,7 +83,16 @@ class Trainer:
         spec, batches = self._spec, self._batches[self._spec]
         size = batches.size(index)
         batches.due = due = batches.is_due(index)
-        self._captured.run((spec, size, due), lambda: self._step(batches, self._meters[spec], size))
+        share = self._share(batches, index)
+        key = (spec, size, due, share, *self.update.addresses())
+        self._captured.run(key, lambda: self._step(batches, self._meters[spec], size, share))
+
+    def _share(self, batches: Batches, index: int) -> tuple[float, bool, bool]:
+        """Return what a step is among those of its update: its share of their examples, the first, the last."""
+        start = index - index % self.update.accumulate
+        together = range(start, min(start + self.update.accumulate, batches.steps))
+        total = sum(batches.size(step) for step in together)
+        return batches.size(index) / total, index == start, index == together[-1]
 
     def means(self) -> dict[str, torch.Tensor]:
         """Return the epoch's mean of every metric over examples, each ``[T, …]`` float64 (float32 on mps)."""
@@ -99,11 +114,13 @@ class Trainer:
         """Return the values of every metric at every step of the epoch under way, each ``[S, T, …]``."""
         return {} if self._spec is None else self._meters[self._spec]
 
-    def _step(self, batches: Batches, meters: Mapping[str, torch.Tensor], size: int) -> None:
-        raw = batches.take(size)
-        metrics = self.stepper.train(batches, raw, self._epoch)
-        if self.optimizer is not None:
-            self.optimizer.step()
+    def _step(
+        self, batches: Batches, meters: Mapping[str, torch.Tensor], size: int, share: tuple[float, bool, bool]
+    ) -> None:
+        self.update.follow()
+        metrics = self._metrics(batches, size)
+        weight, first, last = share
+        self.update.take(weight, first=first, last=last)
         for name in metrics.keys() ^ meters.keys():
             hint = "return the same metrics in every step, with -1 or NaN where there is nothing"
             raise UserError(f"train_step: returned metric '{name}' in some of its steps only", hint=hint)
@@ -111,6 +128,12 @@ class Trainer:
         for name, meter_ST in meters.items():
             meter_ST.index_copy_(0, place, metrics[name].to(meter_ST.dtype).unsqueeze(0))
         batches.position.add_(1)
+
+    def _metrics(self, batches: Batches, size: int) -> dict[str, torch.Tensor]:
+        """Take one step's gradients; return its metrics, and the scheduled numbers that a stream of steps declares."""
+        metrics = self.stepper.train(batches, batches.take(size), self._epoch)
+        numbers = {name: now for name, now in self.update.numbers().items() if name in self._step_variables}
+        return numbers | metrics
 
     # --- rehearsal ---------------------------------------------------------------------------------------
 
@@ -123,8 +146,7 @@ class Trainer:
         """Find out which metrics a step returns, on copied state, and that it leaves global generators alone."""
         undo = self.preserve()
         before = _generator_states(self.device)
-        raw = batches.take(batches.size(step))
-        metrics = self.stepper.train(batches, raw, self._epoch)
+        metrics = self._metrics(batches, batches.size(step))
         if any(not torch.equal(a, b) for a, b in zip(before, _generator_states(self.device), strict=True)):
             raise UserError(
                 "train_step: a step drew from torch's global generator, so its results would depend on its neighbours",
@@ -150,8 +172,7 @@ class Trainer:
     def preserve(self) -> Callable[[], None]:
         """Copy everything that a step changes; return the function that puts it back."""
         moving = [self.network.arena_TP, *self.network.buffers.values()]
-        if self.optimizer is not None:
-            moving += self.optimizer.state.values()
+        moving += self.update.moving()
         moving += [batches.position for batches in self._batches.values()]
         moving += [meter for meters in self._meters.values() for meter in meters.values()]
         kept = [tensor.clone() for tensor in moving]
