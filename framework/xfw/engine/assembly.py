@@ -19,7 +19,6 @@ from xfw.engine.batches import Draw, Resident, check_epochs, prepared_once, to_d
 from xfw.engine.lanes import LaneStepper
 from xfw.engine.memory import keep_freed_memory
 from xfw.engine.network import Network, initial_model
-from xfw.engine.optimizer import ArenaOptimizer
 from xfw.engine.rng import key_words
 from xfw.engine.settings import groups_of
 from xfw.engine.step import StepCode, step_code
@@ -80,11 +79,7 @@ def assemble(manifest: Manifest, plan: BlockPlan, experiment: Experiment) -> Par
     loaded = hooks.load_data(config=configs[0], sources=Sources(manifest.execution.data_dir or None))
     epochs = list(hooks.plan_passes(config=configs[0]))
     check_epochs(epochs, {name: len(dataset) for name, dataset in loaded.items()})
-    schedules = [hooks.build_schedules(config=config) or {} for config in configs]
-    optimizer = None
-    if specs[0] is not None:
-        optimizer = ArenaOptimizer(specs, network.arena_TP, network.gradients_TP, network.groups)
-    update = Update(network, optimizer, specs if optimizer is not None else (), schedules)
+    update = Update(network, specs, [hooks.build_schedules(config=config) or {} for config in configs])
     datasets = {name: to_device(dataset, device) for name, dataset in loaded.items()}
     if device.type == "cuda":
         limit = torch.cuda.get_device_properties(device).total_memory // (PREPARED_SHARE * len(datasets))

@@ -58,12 +58,16 @@ class Update:
     def __init__(
         self,
         network: Network,
-        optimizer: ArenaOptimizer | None = None,
-        specs: Sequence[Optimizer] = (),
-        scalars: Sequence[Mapping[str, float | Schedule]] = (),
+        chosen: Sequence[Optimizer | None],
+        scalars: Sequence[Mapping[str, float | Schedule]],
     ) -> None:
         """``scalars`` holds, for each trial, the schedules of buffers by their names."""
-        self.network, self.optimizer = network, optimizer
+        specs = [spec for spec in chosen if spec is not None]
+        if len(specs) not in (0, len(chosen)):
+            raise UserError("build_optimizer: some trials of one block have an optimizer, and some have none")
+        arenas = network.arena_TP, network.gradients_TP
+        self.optimizer = optimizer = ArenaOptimizer(specs, *arenas, network.groups) if specs else None
+        self.network = network
         self.clock_2 = torch.zeros(2, dtype=exact_dtype(network.device), device=network.device)
         self.scalars = _scalars(network, scalars)
         self.observe: Callable[[Updating], None] | None = None
