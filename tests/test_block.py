@@ -17,8 +17,8 @@ from xfw.manifest import Source
 from xfw.progress import Control, Log, read_progress
 from xfw.stop import Stop, on_signals
 from xfw.store import atomic, claims
+from xfw.store.atomic import sha256_of
 from xfw.store.commit import load_state
-from xfw.store.results import content_hash
 from xfw.store.seal import seal
 from xfw.testing.runs import metrics_of, small_run
 from xfw.testing.small import install
@@ -260,7 +260,7 @@ def test_run_that_the_source_of_was_changed_is_refused(tmp_path):
 def test_plugin_gets_the_stored_trial_of_equal_index(tmp_path, monkeypatch):
     origin = small_run(tmp_path, trials=3)
     results_of(origin)
-    run = small_run(tmp_path, source=Source(origin.id, content_hash(origin.run_file)))
+    run = small_run(tmp_path, source=Source(origin.id, sha256_of(origin.run_file)))
     seen = []
     import xfw_small
 

@@ -20,11 +20,12 @@ from xfw.errors import UserError
 from xfw.experiment import Array, Records, Stream, Variable
 from xfw.manifest import BlockPlan, Condition, Manifest, Member
 from xfw.store import claims
+from xfw.store.atomic import sha256_of
 from xfw.store.commit import Commit, Committer
 from xfw.store.export import trial_table
 from xfw.store.lineage import trial_sources
 from xfw.store.merge import merge
-from xfw.store.results import content_hash, open_run
+from xfw.store.results import open_run
 from xfw.store.rundir import RunDir, create_run
 from xfw.store.seal import seal
 from xfw.testing.runs import RECORDS, finished_run, make_manifest, metrics_of
@@ -148,7 +149,7 @@ def test_origins_and_hashes_are_kept_and_the_parts_stay_as_they_are(tmp_path: Pa
     before = {path: path.read_bytes() for part in parts for path in part.path.rglob("*") if path.is_file()}
     merged = merge(parts, tmp_path, ())
     assert [(each.run, each.sha256) for each in merged.manifest.merged] == [
-        (part.id, content_hash(part.run_file)) for part in parts
+        (part.id, sha256_of(part.run_file)) for part in parts
     ]
     assert {path: path.read_bytes() for path in before} == before
 
@@ -223,7 +224,7 @@ def test_recorded_coordinates_that_differ_are_kept_for_each_trial(tmp_path: Path
 def test_xarray_reads_a_merged_file(tmp_path: Path) -> None:
     parts = [trained(plan_of([("none", trial)]), tmp_path) for trial in (0, 1)]
     with xarray.open_datatree(merge(parts, tmp_path, ()).run_file, engine="netcdf4") as tree:
-        assert tree["metrics/epoch/per_class"].dims == ("trial", "epoch", "class")
+        assert tree["metrics/epoch/per_class"].dims == ("member", "epoch", "class")
         assert tree["origin"].values.tolist() == [part.id for part in parts]
 
 
@@ -299,7 +300,7 @@ def test_nothing_is_left_where_writing_fails(tmp_path: Path, monkeypatch: pytest
     def full(*_: Any, **__: Any) -> None:
         raise UserError("the disk is full")
 
-    monkeypatch.setattr("xfw.store.merge.hdf5.image", full)
+    monkeypatch.setattr("xfw.store.seal.hdf5.image", full)
     with pytest.raises(UserError, match="the disk is full"):
         merge(parts, tmp_path, ())
     assert sorted(path.name for path in (tmp_path / "demo").iterdir()) == sorted(part.id for part in parts)

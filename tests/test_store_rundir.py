@@ -151,7 +151,8 @@ def test_damaged_manifest_is_named(tmp_path, content):
 def test_manifest_of_a_newer_format_is_refused(tmp_path):
     run = make_run(tmp_path)
     path = run.path / "run.toml"
-    path.write_text(path.read_text().replace("format = 1", "format = 2"))
+    _, _, body = path.read_text().partition("\n")
+    path.write_text(body.replace("format = 1", "format = 2"))
     with pytest.raises(UserError, match="newer xfw"):
         _ = RunDir(run.path).manifest
 

@@ -74,10 +74,10 @@ def test_element_types_are_those_declared(run):
 def test_xarray_reads_named_dimensions(run, engine):
     with xarray.open_datatree(run.run_file, engine=engine) as tree:
         epoch = tree["metrics/epoch"]
-        assert epoch["per_class"].dims == ("trial", "epoch", "class")
+        assert epoch["per_class"].dims == ("member", "epoch", "class")
         assert epoch["correct"].sel(epoch=3).values.tolist() == [2, 12, 22, 102, 112, 122]
         assert epoch["accepted"].dtype == np.bool_
-        assert tree["arrays/best"].dims == ("trial",)
+        assert tree["arrays/best"].dims == ("member",)
         assert tree["param/mode"].values.tolist() == ["none"] * 3 + ["output"] * 3
         assert tree["status"].values.tolist() == ["done"] * 6
         assert tree.attrs["format"] == "xfw-run"
@@ -89,7 +89,7 @@ def test_xarray_reads_nested_arrays_and_ragged_ones(tmp_path, engine):
     per_trial = [np.ones((2, 5)), np.zeros((4, 4))]
     run = one_block(tmp_path, bare_commit(arrays={"lkg/0.weight": square, "mask": per_trial}))
     with xarray.open_datatree(run.run_file, engine=engine) as tree:
-        assert tree["arrays/lkg/0.weight"].dims == ("trial", "axis1_3", "axis2_3")
+        assert tree["arrays/lkg/0.weight"].dims == ("member", "axis1_3", "axis2_3")
         np.testing.assert_array_equal(tree["arrays/lkg/0.weight"].values, square)
         assert tree["ragged/0/mask"].shape == (2, 5)
         assert tree["ragged/1/mask"].dims == ("axis1_4", "axis2_4")
@@ -110,14 +110,14 @@ def test_one_axis_name_with_two_lengths_gets_two_scales(tmp_path):
     declared = Records(arrays=tuple(Array(name, "float64", name, axes=("layer",)) for name in arrays))
     run = one_block(tmp_path, bare_commit(arrays=arrays), declared)
     with xarray.open_datatree(run.run_file, engine="h5netcdf") as tree:
-        assert tree["arrays/a"].dims == ("trial", "layer")
-        assert tree["arrays/b"].dims == ("trial", "layer_4")
+        assert tree["arrays/a"].dims == ("member", "layer")
+        assert tree["arrays/b"].dims == ("member", "layer_4")
 
 
 def test_file_is_within_the_format_bounds_and_keeps_the_order_of_creation(run):
     assert run.run_file.read_bytes()[8] <= 2, "version of the superblock: 3 is 1.10 with single-writer access"
     with h5py.File(run.run_file) as file:
-        assert list(file)[:4] == ["trial", "condition", "seed", "key"]
+        assert list(file)[:4] == ["member", "trial", "condition", "seed"]
         assert list(file["metrics/epoch"])[:4] == ["epoch", "count", "correct", "loss"]
 
 
@@ -229,7 +229,7 @@ def test_coordinate_that_differs_between_trials_is_kept_per_trial(tmp_path):
 def test_nested_stream_names_become_groups(tmp_path):
     run = one_block(tmp_path, bare_commit(records={"record/detail": {"q": np.ones((2, 2, 5))}}))
     with xarray.open_datatree(run.run_file, engine="netcdf4") as tree:
-        assert tree["metrics/record/detail/q"].dims == ("trial", "row", "axis1_5")
+        assert tree["metrics/record/detail/q"].dims == ("member", "row", "axis1_5")
 
 
 @pytest.mark.parametrize(

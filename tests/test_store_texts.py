@@ -101,9 +101,9 @@ def test_ragged_arrays_come_back_in_their_shapes(run: RunDir) -> None:
 def test_xarray_reads_texts(run: RunDir, engine: str) -> None:
     with xarray.open_datatree(run.run_file, engine=engine) as tree:
         verdict = tree["metrics/epoch/verdict"]
-        assert verdict.dims == ("trial", "epoch")
+        assert verdict.dims == ("member", "epoch")
         assert str(verdict.values[1, 2]) == "trial 1 – ε2"
-        assert tree["metrics/epoch/pair"].dims == ("trial", "epoch", "word")
+        assert tree["metrics/epoch/pair"].dims == ("member", "epoch", "word")
 
 
 def test_texts_are_exported(run: RunDir, capsys: pytest.CaptureFixture[str]) -> None:

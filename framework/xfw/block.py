@@ -193,12 +193,10 @@ def work(run: RunDir, plan: BlockPlan, experiment: Experiment, control: Control,
 
 def sources(run: RunDir, plan: BlockPlan, experiment: Experiment) -> list[TrialSource] | None:
     """Return what ``--from RUN`` stored for each trial of a block; None for a run that starts afresh."""
-    from xfw.store.results import content_hash
-
     if run.manifest.source is None:
         return None
     origin = find_run(run.results_dir, run.manifest.source.run)
-    if content_hash(origin.run_file) != run.manifest.source.sha256:
+    if atomic.sha256_of(origin.run_file) != run.manifest.source.sha256:
         hint = f"start a new run with --from {origin.id}"
         raise UserError(f"{origin.run_file} has changed since this run was planned", hint=hint, exit_code=2)
     return stored_trials(run, plan, experiment, origin)

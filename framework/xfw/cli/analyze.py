@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from xfw import terminal
-from xfw.cli.options import json_option, results_dir_option
+from xfw.cli.options import as_is, as_is_option, json_option, results_dir_option
 from xfw.cli.tracking import chosen_trackers, track_option
 from xfw.errors import Problem, UserError, WrongInput
 
@@ -34,6 +34,7 @@ OPTIONS = (
     click.option("-s", "assignments", multiple=True, metavar="KEY=VALUE", help="Option of an analyzer."),
     click.option("-o", "directory", metavar="DIR", help="Where files go; default: the run's report folder."),
     click.option("--format", "formats", metavar="LIST", default="", help="Formats, such as csv,png."),
+    as_is_option,
     json_option,
     results_dir_option,
 )
@@ -212,7 +213,7 @@ def _open(
         if runless(experiment) or not any(run.path.parent.name == name for run in list_runs(results_dir)):
             return experiment, None, results_dir / name / "report"
     found = find_run(results_dir, text)
-    results = stack.enter_context(open_run(found))
+    results = stack.enter_context(open_run(found, as_is=as_is()))
     return load_experiment(results.experiment), results, found.report_dir
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from xfw.cli.options import json_option, results_dir_option
+from xfw.cli.options import as_is, as_is_option, json_option, results_dir_option
 from xfw.cli.printing import print_json
 from xfw.store.rundir import find_run
 
@@ -25,6 +25,7 @@ __all__ = ["export"]
 @click.option(
     "-o", "directory", type=click.Path(path_type=Path), metavar="DIR", help="Default: the run's report folder."
 )
+@as_is_option
 @json_option
 @results_dir_option
 def export(run: str, name: str, directory: Path | None, as_json: bool, results_dir: Path) -> None:
@@ -32,7 +33,7 @@ def export(run: str, name: str, directory: Path | None, as_json: bool, results_d
     found = find_run(results_dir, run)
     from xfw.store.export import write
 
-    paths = write(found, name, directory or found.report_dir)
+    paths = write(found, name, directory or found.report_dir, as_is=as_is())
     if as_json:
         print_json({"schema": 1, "run": found.id, "format": name, "files": [str(path) for path in paths]})
     else:

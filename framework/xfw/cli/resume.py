@@ -46,14 +46,18 @@ def resume(
     """Continue RUN from its last commits to its end; a finished run stays as it is."""
     del debug  # read from the arguments
     found = find_run(results_dir, run)
-    if found.manifest.merged and not found.run_file.exists():
+    code, problem = 0, sealing_problem(found)
+    if found.manifest.merged and problem:
         parts = " ".join(part.run for part in found.manifest.merged)
-        raise UserError(
-            f"run {found.id} was merged, and has lost its results", hint=found.command("merge", run=parts), exit_code=2
-        )
-    code = 0
+        what = f"run {found.id} was merged, and has lost its results: {problem.what}"
+        raise UserError(what, hint=found.command("merge", run=parts), exit_code=2)
     with following(found, trackers):
-        if not finished(found.block_states()) or not found.run_file.exists():
+        if finished(found.block_states()):
+            if problem:
+                from xfw.store.seal import seal
+
+                seal(found)
+        else:
             from xfw.executors.supervise import execute
 
             code = execute(
@@ -79,6 +83,17 @@ def following(run: RunDir, trackers: tuple[str, ...]) -> AbstractContextManager[
         raise UserError(f"--track: run {run.id} was merged", hint=f"track its parts: {parts}", exit_code=2)
     experiment = load_experiment(run.manifest.experiment)
     return tracked(run, chosen_trackers(experiment, trackers), experiment)
+
+
+def sealing_problem(run: RunDir) -> UserError | None:
+    """Return why the sealed results cannot be used as they are: missing, out of date, or not what was sealed."""
+    from xfw.store.results import open_run
+
+    try:
+        open_run(run).close()
+    except UserError as error:
+        return error
+    return None
 
 
 def finished(states: list[BlockState]) -> bool:

@@ -9,11 +9,12 @@ from typing import Any
 
 import click
 
-from xfw.cli.options import json_option, results_dir_option
+from xfw.cli.options import as_is, as_is_option, json_option, results_dir_option
 from xfw.cli.printing import print_json, print_table
 from xfw.errors import UserError
 from xfw.manifest import Manifest
 from xfw.manifest import show as show_value
+from xfw.store import proof
 from xfw.store.claims import BlockState
 from xfw.store.rundir import RunDir, find_run, list_runs
 
@@ -38,12 +39,16 @@ def runs(experiment: str | None, as_json: bool, results_dir: Path) -> None:
         print_json({"schema": SCHEMA, "runs": entries})
     elif entries:
         print_table(("run", "preset", "conditions", "trials", "state", "sealed"), [runs_row(each) for each in entries])
+        for entry in entries:
+            if "error" in entry:
+                click.echo(f"{entry['run']}: {entry['error']}")
     else:
         click.echo(f"there are no runs in {results_dir}")
 
 
 @click.command()
 @click.argument("run")
+@as_is_option
 @json_option
 @results_dir_option
 def show(run: str, as_json: bool, results_dir: Path) -> None:
@@ -58,7 +63,7 @@ def show(run: str, as_json: bool, results_dir: Path) -> None:
 
 def describe(run: RunDir) -> dict[str, Any]:
     """Return what a list says of a run."""
-    manifest, states = run.manifest, run.block_states()
+    manifest, states, sealed = run.manifest, run.block_states(), run.run_file.exists()
     done = sum(len(block.members) for block, each in zip(manifest.blocks, states, strict=True) if each.state == "done")
     return {
         "run": run.id,
@@ -69,7 +74,8 @@ def describe(run: RunDir) -> dict[str, Any]:
         "conditions": len(manifest.conditions),
         "trials": len(manifest.members()),
         "done": done,
-        "sealed": run.run_file.exists(),
+        "sealed": sealed,
+        "stale": sealed and proof.is_stale(run, proof.check(run.run_file, quick=True)),
         "path": str(run.path),
     }
 
@@ -91,7 +97,7 @@ def overall(states: Sequence[BlockState]) -> str:
 def runs_row(entry: Mapping[str, Any]) -> tuple[str, ...]:
     """Return what the list says of one run."""
     trials = f"{entry['done']}/{entry['trials']}" if "trials" in entry else ""
-    sealed = {True: "yes", False: "no"}.get(entry.get("sealed", ""), "")
+    sealed = "out of date" if entry.get("stale") else {True: "yes", False: "no"}.get(entry.get("sealed", ""), "")
     return entry["run"], entry.get("preset", ""), str(entry.get("conditions", "")), trials, entry["state"], sealed
 
 
@@ -112,7 +118,7 @@ def details(run: RunDir) -> dict[str, Any]:
         "axes": list(manifest.axes),
         "condition_values": [dict(condition.values) for condition in manifest.conditions],
         "blocks": [block_entry(run, states, index) for index in range(len(manifest.blocks))],
-        "streams": stored_streams(run),
+        **stored_streams(run),
     }
 
 
@@ -131,17 +137,21 @@ def block_entry(run: RunDir, states: Sequence[BlockState], index: int) -> dict[s
     }
 
 
-def stored_streams(run: RunDir) -> list[dict[str, Any]]:
-    """Return the streams of the sealed file with their variables; none before it is sealed."""
+def stored_streams(run: RunDir) -> dict[str, Any]:
+    """Return the streams of the sealed file with their variables, and why it cannot be used as it is, if so."""
     if not run.run_file.exists():
-        return []
+        return {"streams": [], "problem": ""}
     from xfw.store.results import open_run
 
-    with open_run(run) as results:
-        return [
-            {"stream": name, "rows": int(results.count(name).max()), "variables": results.variables(name)}
-            for name in results.streams()
-        ]
+    try:
+        with open_run(run, as_is=as_is()) as results:
+            streams = [
+                {"stream": name, "rows": int(results.count(name).max()), "variables": results.variables(name)}
+                for name in results.streams()
+            ]
+    except UserError as error:
+        return {"streams": [], "problem": str(error)}
+    return {"streams": streams, "problem": ""}
 
 
 def print_run(run: RunDir, content: Mapping[str, Any]) -> None:
@@ -159,6 +169,8 @@ def print_run(run: RunDir, content: Mapping[str, Any]) -> None:
     print_table(("key", "value", "from"), config_rows(run.manifest), caption="configuration")
     click.echo()
     print_blocks(content["blocks"])
+    if content["problem"]:
+        click.echo(f"results: {content['problem']}")
     for stream in content["streams"]:
         click.echo(f"stream {stream['stream']}: {stream['rows']} rows of {', '.join(stream['variables'])}")
 

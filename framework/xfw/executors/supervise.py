@@ -135,8 +135,10 @@ class Supervision:
         """Seal what there is, list the failures, and return the exit code."""
         from xfw.store.seal import seal
 
+        diverged: list[str] = []
         try:
             seal(self._run)
+            diverged = diverged_trials(self._run)
         except UserError as error:
             self._failures.append(Failure(-1, f"sealing: {error}", error.exit_code))
             self._display.say(f"error: {error}", always=True)
@@ -144,7 +146,6 @@ class Supervision:
             self._display.say(f"{len(self._failures)} failed:", always=True)
         for failure in self._failures:
             self._display.say(f"  {self._name(failure.block)}{failure.reason}", always=True)
-        diverged = diverged_trials(self._run)
         if diverged:
             self._display.say(f"diverged (parameters not finite): {'; '.join(diverged)}", always=True)
         if self._stop.signal is not None:
@@ -243,8 +244,6 @@ def diverged_trials(run: RunDir) -> list[str]:
     """Return which trials of a sealed run have diverged, by condition."""
     from xfw.store.results import open_run
 
-    if not run.run_file.exists():
-        return []
     with open_run(run) as results:
         found: dict[int, list[int]] = {}
         for condition, trial, status in zip(results.condition, results.trial, results.status, strict=True):

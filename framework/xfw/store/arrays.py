@@ -79,7 +79,7 @@ def write_ragged(
         (value,) = content.array(name, [place])
         dataset = write_values(group, name, value.astype(dtype))
         describe(dataset, *labels(declared, name))
-        scales.attach(dataset, group, axis_names(declared, value.shape), trial=False)
+        scales.attach(dataset, group, axis_names(declared, value.shape), member=False)
 
 
 def fill(

@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 from numpy.typing import NDArray
 
-from xfw.store import segments
+from xfw.store import claims, segments
 from xfw.store.state import ArrayValue, Restored, load_state, write_state
 
 __all__ = ["Commit", "Committer", "Restored", "load_state"]
@@ -55,6 +55,7 @@ class Committer:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._block_dir = block_dir
+        self._attempt = claims.attempt_count(block_dir)
         self._clock = clock
         self._shortest = shortest
         self._arrays: dict[str, ArrayValue] = dict(restored.arrays) if restored else {}
@@ -86,7 +87,7 @@ class Committer:
         if added:
             count += 1
             records = {stream: commit.records[stream] for stream in added}
-            segments.write(self._block_dir, count, self._rows, records)
+            segments.write(self._block_dir, count, self._rows, records, self._attempt)
         rows = self._rows | {stream: self._rows.get(stream, 0) + new for stream, new in added.items()}
         write_state(
             self._block_dir,
@@ -100,6 +101,7 @@ class Committer:
                 segments=count,
                 final=commit.final,
                 elapsed=self._before + began - self._began,
+                attempt=self._attempt,
             ),
         )
         self._segments, self._rows, self._arrays = count, rows, arrays

@@ -14,6 +14,9 @@ from xfw.store import hdf5
 
 __all__ = ["Scales", "canonical", "canonical_dtype", "chunk_shape", "declared_dtype", "empty", "write_values"]
 
+FILL = {("f", False): np.nan, ("i", False): -(2**63) + 2, ("i", True): -127}
+"""Fill values that no element has, by kind of type and whether it holds booleans: several readers mask them out."""
+
 COMPRESSED_FROM = 16 * 1024
 CHUNK_BYTES = (64 * 1024, 1024 * 1024)
 
@@ -21,14 +24,14 @@ CHUNK_BYTES = (64 * 1024, 1024 * 1024)
 class Scales:
     """Makes a dimension scale for every axis of a file; datasets below a group share its scales."""
 
-    def __init__(self, trial: h5py.Dataset) -> None:
-        trial.make_scale("trial")
-        self._trial = trial
+    def __init__(self, member: h5py.Dataset) -> None:
+        member.make_scale("member")
+        self._member = member
         self._made: dict[tuple[str, str], h5py.Dataset] = {}
 
     def add(self, group: h5py.Group, name: str, values: NDArray[Any]) -> h5py.Dataset:
         """Store the coordinate of an axis in ``group``."""
-        scale = group.create_dataset(name, data=values)
+        scale = group.create_dataset(name, data=values, fillvalue=FILL[values.dtype.kind, False])
         scale.make_scale(name)
         self._made[group.name, name] = scale
         return scale
@@ -43,9 +46,9 @@ class Scales:
                 return self.add(group, candidate, np.arange(size, dtype=np.int64))
         raise ValueError(f"no name is left for axis '{name}' of length {size} in {group.name}")
 
-    def attach(self, dataset: h5py.Dataset, home: h5py.Group, axes: Sequence[str], *, trial: bool = True) -> None:
-        """Give every axis of a dataset its scale: the trial axis first, then ``axes`` from ``home``."""
-        scales = [self._trial] if trial else []
+    def attach(self, dataset: h5py.Dataset, home: h5py.Group, axes: Sequence[str], *, member: bool = True) -> None:
+        """Give every axis of a dataset its scale: the axis of all trials first, then ``axes`` from ``home``."""
+        scales = [self._member] if member else []
         for name, size in zip(axes, dataset.shape[len(scales) :], strict=True):
             scales.append(self.axis(home, name, size))
         for number, scale in enumerate(scales):
@@ -107,7 +110,7 @@ def empty(group: h5py.Group, name: str, shape: tuple[int, ...], dtype: np.dtype[
     if math.prod(shape) * stored.itemsize > COMPRESSED_FROM:
         chunks = chunk_shape(shape, stored.itemsize)
         options = {"chunks": chunks, "compression": "gzip", "compression_opts": 4, "shuffle": True, "fletcher32": True}
-    dataset = home.create_dataset(last, shape=shape, dtype=stored, **options)
+    dataset = home.create_dataset(last, shape=shape, dtype=stored, fillvalue=FILL[stored.kind, boolean], **options)
     if boolean:
         hdf5.text({"dtype": "bool"}, dataset.attrs)
     return dataset

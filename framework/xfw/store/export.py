@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xfw.errors import UserError
-from xfw.store import atomic
+from xfw.store import atomic, proof
 from xfw.store.results import Results, open_run
 from xfw.store.rundir import RunDir
 
@@ -27,9 +28,9 @@ LARGEST = 1000
 """Elements per trial up to which an array becomes columns; larger ones (weights) are in the HDF5 file only."""
 
 
-def write(run: RunDir, name: str, directory: Path) -> list[Path]:
+def write(run: RunDir, name: str, directory: Path, *, as_is: bool = False) -> list[Path]:
     """Write the results in the format ``name`` into a directory and return the files made."""
-    with open_run(run) as results:
+    with open_run(run, as_is=as_is) as results:
         try:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -153,9 +154,18 @@ def write_parquet(results: Results, run: RunDir, directory: Path) -> list[Path]:
     return paths
 
 
-def write_h5(_results: Results, run: RunDir, directory: Path) -> list[Path]:
-    """Copy the sealed file, which netCDF readers understand."""
-    return [stored(directory / f"{run.id}.h5", run.run_file.read_bytes())]
+def write_h5(results: Results, run: RunDir, directory: Path) -> list[Path]:
+    """Copy the sealed file, which netCDF readers understand, and put its checksum beside it."""
+    path = directory / f"{run.id}.h5"
+    temporary = atomic.temporary_name(path)
+    try:
+        shutil.copyfile(run.run_file, temporary)
+        proof.replace(path, temporary, results.proof.commits if results.proof else ())
+    except OSError as error:
+        raise atomic.storage_error(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return [path, proof.beside(path)]
 
 
 def stored(path: Path, data: bytes) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,23 +17,30 @@ from numpy.typing import NDArray
 
 from xfw.errors import UserError
 from xfw.store import atomic
+from xfw.store.atomic import damaged
+from xfw.store.proof import HEADER, stored_digest
 
 __all__ = [
+    "attribute",
     "check_format",
-    "damaged",
     "image",
+    "is_unsafe",
     "load",
-    "opened",
+    "open_file",
     "read_json",
     "read_sealed",
     "store",
     "text",
+    "understood",
     "write_json",
     "write_sealed",
 ]
 
-HEADER = 512
-"""Bytes of the HDF5 user block that carries the kind of file and the SHA-256 of everything after it."""
+MOST_COMPRESSED = 1100
+"""More than the factor by which deflate can shrink anything."""
+
+SMALL = 1 << 20
+LONGEST = 1 << 16
 
 BOUNDS = ("earliest", "v110")
 GROWTH = 1 << 22
@@ -67,64 +75,46 @@ def write_sealed(path: Path, kind: str, fill: Callable[[h5py.File], None], nbyte
 @contextmanager
 def read_sealed(path: Path, kind: str) -> Iterator[h5py.File]:
     """Open a file of ``write_sealed`` after verifying every byte of it; a damaged one is left untouched."""
-    try:
-        verify(path, kind)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}", exit_code=2) from error
-    with opened(path) as file:
+    found = stored_digest(path, kind)
+    with atomic.open_regular(path) as body:
+        body.seek(HEADER)
+        if hashlib.file_digest(body, "sha256").hexdigest() != found:
+            raise damaged(path, "its checksum does not match its content")
+    with open_file(path) as file, understood(path):
         yield file
 
 
-def verify(path: Path, kind: str) -> None:
-    """Raise UserError unless the file is of this kind and its bytes are those that were written."""
-    with path.open("rb") as file:
-        lines = file.read(HEADER).split(b"\n")
-        if lines[0] != kind.encode() or len(lines) < 3:
-            raise damaged(path, f"it does not begin with '{kind}'")
-        stored, found = lines[1].decode("ascii", "replace"), hashlib.file_digest(file, "sha256").hexdigest()
-    if stored != f"sha256 {found}":
-        raise damaged(path, "its checksum does not match its content")
-
-
 def open_file(path: Path) -> h5py.File:
-    """Open an HDF5 file for reading; UserError where it is not a whole one."""
+    """Open an HDF5 file for reading; UserError where it is not a whole one, or the system refuses."""
     try:
         return h5py.File(path, "r")
     except OSError as error:
-        raise damaged(path, first_line(error)) from error
+        raise (atomic.unreadable(path, error) if error.errno else damaged(path, first_line(error))) from error
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[h5py.File]:
-    """Open an HDF5 file for reading; whatever the library cannot make sense of becomes a UserError."""
-    with open_file(path) as file:
-        try:
-            yield file
-        except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
-            raise damaged(path, first_line(error)) from error
+def understood(path: Path, what: str = "") -> Iterator[None]:
+    """Turn whatever the library cannot make sense of into a UserError that names the file and what in it."""
+    try:
+        yield
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, IndexError, MemoryError) as error:
+        raise damaged(path, f"{what}{': ' if what else ''}{first_line(error)}") from error
 
 
 def first_line(error: Exception) -> str:
     """Return the first line of an error of the HDF5 library."""
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
-def damaged(path: Path, reason: str) -> UserError:
-    """Return the error for a file that cannot be used as it is."""
-    return UserError(
-        f"{path} is damaged: {reason}",
-        hint="it was left as it is; restore it from a copy, or start a new run",
-        exit_code=2,
-    )
-
-
-def check_format(file: h5py.File, path: Path, name: str, major: int) -> None:
-    """Raise UserError unless the file has this format and major version."""
-    found, version = file.attrs.get("format"), str(file.attrs.get("format_version", ""))
+def check_format(file: h5py.File, path: Path, name: str, major: int) -> int:
+    """Return the minor version of a file; UserError unless it has this format and major version."""
+    found, version = (attribute(file, key, path) if key in file.attrs else "" for key in ("format", "format_version"))
     if found != name:
         raise UserError(f"{path} is not a file of format '{name}' (found {found!r})", exit_code=2)
-    if version.split(".")[0] != str(major):
+    numbers = re.fullmatch(r"([0-9]{1,4})\.([0-9]{1,4})", version)
+    if numbers is None or int(numbers[1]) != major:
         raise UserError(f"{path} has format version {version}, expected {major}.x", hint="update xfw", exit_code=2)
+    return int(numbers[2])
 
 
 def store(group: h5py.Group, name: str, values: NDArray[Any]) -> None:
@@ -133,11 +123,35 @@ def store(group: h5py.Group, name: str, values: NDArray[Any]) -> None:
     group.create_dataset(name, data=values, dtype=dtype)
 
 
-def load(dataset: h5py.Dataset) -> NDArray[Any]:
-    """Return what ``store`` stored."""
+def load(dataset: h5py.Dataset, place: Any = ()) -> NDArray[Any]:
+    """Return the values of a dataset, or those at ``place``: texts as objects, booleans as such.
+
+    Raises ValueError where the file declares more values than can lie in it, before memory is taken for them.
+    """
+    if not isinstance(dataset, h5py.Dataset):
+        raise ValueError("it is a group, expected a dataset")
+    held = dataset.id.get_storage_size() * (1 if dataset.chunks is None else MOST_COMPRESSED)
+    if dataset.nbytes > max(held, SMALL):
+        raise ValueError(f"shape {dataset.shape} is declared, but only {dataset.id.get_storage_size()} bytes are there")
     if h5py.check_string_dtype(dataset.dtype):
-        return np.asarray(dataset.asstr()[()], object)
-    return np.asarray(dataset[()])
+        return np.asarray(dataset.asstr()[place], object)
+    values = np.asarray(dataset[place])
+    return values.astype(np.bool_) if dataset.attrs.get("dtype") == "bool" else values
+
+
+def attribute(item: h5py.Group | h5py.Dataset, name: str, path: Path) -> str:
+    """Return an attribute that is one text or number; UserError where it is missing or something else."""
+    with understood(path, f"attribute '{name}' of {item.name}"):
+        kind = item.attrs.get_id(name)
+        if kind.shape != () or kind.dtype.itemsize > LONGEST:
+            raise ValueError(f"found {kind.dtype} of shape {kind.shape}, expected one value")
+        value = item.attrs[name]
+        return value if isinstance(value, str) else str(value)
+
+
+def is_unsafe(name: str) -> bool:
+    """Say whether a name from a file must not become part of a path: absolute, with parent folders, or unprintable."""
+    return any(part in ("", ".", "..") or "\\" in part or not part.isprintable() for part in name.split("/"))
 
 
 def write_json(group: h5py.Group, name: str, value: Any) -> None:

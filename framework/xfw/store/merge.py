@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,12 @@ from xfw.config.structure import canonical, config_hash, flatten, nested
 from xfw.errors import Problem, UserError, WrongInput
 from xfw.experiment import Records, Stream
 from xfw.manifest import BlockPlan, Condition, Execution, Manifest, Member, Source
-from xfw.store import atomic, hdf5
+from xfw.store import atomic
 from xfw.store.columns import TrialColumns
 from xfw.store.joined import Joined, Part
-from xfw.store.results import Results, content_hash, open_run
+from xfw.store.results import Results, open_run
 from xfw.store.rundir import RunDir, create_run
-from xfw.store.seal import fill
+from xfw.store.seal import write
 
 __all__ = ["SEVERAL_SEEDS", "merge"]
 
@@ -54,8 +53,7 @@ def merge(runs: Sequence[RunDir], results_dir: Path, command: Sequence[str]) -> 
         made = create_run(results_dir, manifest, [run.records for run in ordered])
         with ExitStack() as undo:
             undo.callback(shutil.rmtree, made.path)
-            data = hdf5.image(partial(fill, run=made, content=Joined(tuple(parts)), columns=columns))
-            atomic.write(made.run_file, [data])
+            write(made, Joined(tuple(parts)), columns)
             undo.pop_all()  # it is whole: keep it
     return made
 
@@ -231,7 +229,7 @@ def manifest_of(
         blocks=tuple(renumbered(manifests, numbers)),
         execution=joined_execution([manifest.execution for manifest in manifests]),
         versions=joined_texts([manifest.versions for manifest in manifests]),
-        merged=tuple(Source(run.id, content_hash(run.run_file)) for run in runs),
+        merged=tuple(Source(run.id, atomic.sha256_of(run.run_file)) for run in runs),
     )
 
 

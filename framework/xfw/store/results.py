@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from functools import cached_property
 from pathlib import Path
@@ -15,34 +14,42 @@ from numpy.typing import NDArray
 
 from xfw.errors import UserError, did_you_mean
 from xfw.manifest import telling_axes
-from xfw.store import hdf5
+from xfw.store import atomic, hdf5, proof
 from xfw.store.artifacts import Artifact, read_array, read_list
 from xfw.store.gather import padding
-from xfw.store.rundir import RunDir
+from xfw.store.rundir import NAME, RUN_ID, RunDir
 from xfw.store.seal import FORMAT
 from xfw.store.sources import TrialSource
 
-__all__ = ["Results", "TrialSource", "content_hash", "open_run"]
+__all__ = ["Results", "TrialSource", "open_run"]
 
 MAJOR = 1
+PROVED_FROM = 2
+"""The first MINOR whose files have their checksum beside them."""
 
 
 class Results:
     """A sealed file, open for reading; a context manager.
 
     Trials are in file order (by condition, then by trial); N is their number. Raises UserError where the
-    file is missing, damaged, of a newer format, or lacks what is asked for.
+    file is missing, damaged, of a newer format, or lacks what is asked for. Its bytes must be those that were
+    sealed, unless it is to be read ``as_is``.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, as_is: bool = False) -> None:
         self.path = Path(path)
         if not self.path.exists():
             raise UserError(
                 f"{self.path} does not exist", hint="`xfw resume RUN` finishes and seals a run", exit_code=2
             )
+        self.proof = None if as_is else proof.check(self.path)
         self._file = hdf5.open_file(self.path)
         try:
-            hdf5.check_format(self._file, self.path, FORMAT, MAJOR)
+            minor = hdf5.check_format(self._file, self.path, FORMAT, MAJOR)
+            if minor >= PROVED_FROM and self.proof is None and not as_is:
+                missing = proof.beside(self.path)
+                raise UserError(f"{missing} is missing", hint=proof.again(self.path), exit_code=2)
+            self._check_structure()
         except UserError:
             self.close()
             raise
@@ -59,17 +66,42 @@ class Results:
         """Close the file; values already read stay valid."""
         self._file.close()
 
-    def _attribute(self, name: str) -> str:
-        try:
-            return str(self._file.attrs[name])
-        except (KeyError, OSError) as error:
-            raise hdf5.damaged(self.path, f"attribute '{name}' is missing") from error
+    def _check_structure(self) -> None:
+        """Check that names can be used in paths and that every axis is as long as its scale says."""
+        with hdf5.understood(self.path):
+            if RUN_ID.fullmatch(self.run) is None or NAME.fullmatch(self.experiment) is None:
+                raise ValueError(f"{self.run!r} of {self.experiment!r} is not the name of a run")
+            root = {name: item.shape for name, item in self._file.items() if isinstance(item, h5py.Dataset)}
+            shape = root["trial"]
+            wrong = [name for name, found in root.items() if found != shape]
+            if len(shape) != 1 or wrong or not {"condition", "seed", "key", "status", "attempts"} <= set(root):
+                raise ValueError(f"the columns of trials differ in length: {root}")
+            if not ((self.condition >= 0) & (self.condition < len(self.conditions))).all():
+                raise ValueError(f"a trial has a condition beyond the {len(self.conditions)} that there are")
+            for name in [*self.streams(), *self._array_names, *self._large]:
+                if hdf5.is_unsafe(name):
+                    raise ValueError(f"{name!r} cannot be a name")
+            for name in self._array_names:
+                if self._file[f"arrays/{name}"].shape[:1] != shape:
+                    raise ValueError(f"array {name} has shape {self._file[f'arrays/{name}'].shape}, trials {shape}")
+            for stream, group in self._stream_groups.items():
+                rows = group[hdf5.attribute(group, "coordinate", self.path)].shape
+                count = self.count(stream)
+                if len(rows) != 1 or count.shape != shape or (count < 0).any() or (count > rows[0]).any():
+                    raise ValueError(f"stream {stream}: rows {rows} and counts do not fit together")
+                for name in self.variables(stream):
+                    if group[name].shape[:2] != (*shape, *rows):
+                        raise ValueError(f"{stream}/{name} has shape {group[name].shape}, expected {(*shape, *rows)}")
 
-    def _json(self, name: str) -> Any:
-        try:
-            return json.loads(self._attribute(f"{name}_json"))
-        except ValueError as error:
-            raise hdf5.damaged(self.path, f"attribute '{name}_json': {error}") from error
+    def _attribute(self, name: str) -> str:
+        return hdf5.attribute(self._file, name, self.path)
+
+    def _json(self, name: str, kind: type) -> Any:
+        with hdf5.understood(self.path, f"attribute '{name}_json'"):
+            value = json.loads(self._attribute(f"{name}_json"))
+            if not isinstance(value, kind):
+                raise ValueError(f"found {type(value).__name__}, expected {kind.__name__}")
+            return value
 
     @property
     def run(self) -> str:
@@ -94,37 +126,37 @@ class Results:
     @cached_property
     def config(self) -> dict[str, Any]:
         """The values common to all conditions, nested by key."""
-        return dict(self._json("config"))
+        return dict(self._json("config", dict))
 
     @cached_property
     def provenance(self) -> dict[str, str]:
         """Where the value of every key path came from."""
-        return dict(self._json("provenance"))
+        return dict(self._json("provenance", dict))
 
     @cached_property
     def conditions(self) -> list[dict[str, Any]]:
         """The swept values of each condition, by key path."""
-        return list(self._json("conditions"))
+        return list(self._json("conditions", list))
 
     @cached_property
     def axes(self) -> list[str]:
         """The swept key paths."""
-        return list(self._json("axes"))
+        return list(self._json("axes", list))
 
     @cached_property
     def versions(self) -> dict[str, str]:
         """The versions of xfw, the plugin and the libraries the run was planned with."""
-        return dict(self._json("versions"))
+        return dict(self._json("versions", dict))
 
     @cached_property
     def execution(self) -> dict[str, Any]:
         """Device, element type, strategy and the rest of what fixes the numbers."""
-        return dict(self._json("execution"))
+        return dict(self._json("execution", dict))
 
     @cached_property
     def seed(self) -> int:
         """The run seed; -1 where runs of several seeds were merged."""
-        return int(self._file.attrs["seed"])
+        return int(self._attribute("seed"))
 
     @cached_property
     def seeds(self) -> NDArray[np.int64]:
@@ -144,7 +176,7 @@ class Results:
     @cached_property
     def merged(self) -> list[dict[str, str]]:
         """The runs that this one was merged from: ``run`` and ``sha256`` of each; empty for others."""
-        return list(self._json("merged")) if "merged_json" in self._file.attrs else []
+        return list(self._json("merged", list)) if "merged_json" in self._file.attrs else []
 
     @cached_property
     def trial(self) -> NDArray[np.int64]:
@@ -348,31 +380,31 @@ class Results:
             raise UserError(f"{self.path}: {problem}", hint=did_you_mean(name, known), exit_code=2)
 
     def _read(self, path: str, place: int | tuple[int, ...] = ()) -> NDArray[Any]:
-        try:
-            dataset = self._file[path]
-            if h5py.check_string_dtype(dataset.dtype):
-                return np.asarray(dataset.asstr()[place])
-            values = np.asarray(dataset[place])
-        except (OSError, KeyError, RuntimeError) as error:
-            raise hdf5.damaged(self.path, f"{path}: {str(error).strip()}") from error
-        return values.astype(np.bool_) if dataset.attrs.get("dtype") == "bool" else values
+        with hdf5.understood(self.path, path):
+            return hdf5.load(self._file[path], place)
 
 
-def open_run(run: RunDir) -> Results:
-    """Open the sealed results of a run; a run that was never sealed raises UserError."""
+def open_run(run: RunDir, *, as_is: bool = False) -> Results:
+    """Open the sealed results of a run.
+
+    Raises UserError where it was never sealed and, unless it is to be read ``as_is``, where its blocks have gone on
+    since or where these are not the bytes that were sealed.
+    """
     if not run.run_file.exists():
         hint = f"finish it with `{run.command('resume')}`"
         raise UserError(f"run {run.id} has no sealed results yet", hint=hint, exit_code=2)
-    return Results(run.run_file)
-
-
-def content_hash(path: Path) -> str:
-    """Return the SHA-256 of a file."""
+    results = Results(run.run_file, as_is=as_is)
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}", exit_code=2) from error
+        if results.run != run.id and not as_is:
+            raise atomic.damaged(run.run_file, f"it belongs to run {results.run}", proof.again(run.run_file))
+        if proof.is_stale(run, results.proof):
+            what = f"{run.run_file} is out of date: blocks of the run have gone on since it was sealed"
+            hint = f"`xfw resume {run.id}` seals it again; --as-is reads it all the same"
+            raise UserError(what, hint=hint, exit_code=2)
+    except UserError:
+        results.close()
+        raise
+    return results
 
 
 def label(value: Any) -> str:

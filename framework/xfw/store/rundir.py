@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import secrets
 import shlex
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
@@ -14,7 +13,6 @@ from typing import Any
 
 import attrs
 import cattrs
-import tomli_w
 
 from xfw.errors import UserError, did_you_mean
 from xfw.experiment import Records
@@ -71,7 +69,12 @@ class RunDir:
     @cached_property
     def manifest(self) -> Manifest:
         """The plan of the run, as ``run.toml`` states it."""
-        return read_manifest(self.path / MANIFEST)
+        manifest = read_manifest(self.path / MANIFEST)
+        if manifest.run != self.id:
+            hint = "give the folder its name back, or put the files back where they belong"
+            what = f"{self.path / MANIFEST} belongs to run {manifest.run}, found in the folder of run {self.id}"
+            raise UserError(what, hint=hint, exit_code=2)
+        return manifest
 
     @cached_property
     def records(self) -> Records:
@@ -107,7 +110,7 @@ def create_run(results_dir: Path, manifest: Manifest, records: Records | Sequenc
     schema.write(path / schema.FILE, declared)
     for block in () if manifest.merged else manifest.blocks:
         (path / "blocks" / f"{block.index:04d}").mkdir(parents=True)
-    atomic.write(path / MANIFEST, [tomli_w.dumps(to_toml(attrs.evolve(manifest, run=path.name))).encode()])
+    atomic.write(path / MANIFEST, [atomic.to_toml(to_toml(attrs.evolve(manifest, run=path.name)))])
     atomic.sync_directory(path.parent)
     return RunDir(path)
 
@@ -198,19 +201,16 @@ def without_none(value: Any) -> Any:
 
 def read_manifest(path: Path) -> Manifest:
     """Read ``run.toml``; a damaged one, or one of a newer xfw, raises UserError."""
-    try:
-        content = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path}: {error}", exit_code=2) from error
-    if content.get("format", FORMAT) > FORMAT:
+    content = atomic.from_toml(path)
+    version = content.get("format", FORMAT)
+    if not isinstance(version, int) or version > FORMAT:
         raise UserError(f"{path} was written by a newer xfw", hint="update xfw", exit_code=2)
     converter = cattrs.Converter()
     converter.register_structure_hook(Member, lambda text, _: read_member(text))
-    try:
-        return converter.structure(content, Manifest)
-    except (cattrs.BaseValidationError, ValueError, TypeError) as error:
-        reasons = "; ".join(cattrs.transform_error(error)) if isinstance(error, cattrs.BaseValidationError) else error
-        raise UserError(f"{path} is damaged: {reasons}", exit_code=2) from error
+    manifest = atomic.structured(path, content, Manifest, converter=converter)
+    if any(not 0 <= member.condition < len(manifest.conditions) for member in manifest.members()):
+        raise atomic.damaged(path, f"a trial names a condition beyond the {len(manifest.conditions)} that there are")
+    return manifest
 
 
 def read_member(text: str) -> Member:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
@@ -9,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import cattrs
 
 from xfw.errors import UserError
 from xfw.experiment import Array, Records, Stream, Variable
@@ -18,26 +18,40 @@ from xfw.store import atomic
 __all__ = ["FILE", "declared_array", "declared_stream", "merge", "read", "write"]
 
 FILE = "records.json"
-FORMAT = 1
+FORMAT = 2
+CHECKED_FROM = 2
+"""The first format that holds the run id and a checksum."""
 
 
 def write(path: Path, records: Records) -> None:
-    """Store a declaration, atomically."""
-    content = {"schema": FORMAT, **attrs.asdict(records)}
+    """Store the declaration of the run whose directory holds ``path``, atomically."""
+    declared = attrs.asdict(records)
+    content = {"schema": FORMAT, "run": path.parent.name, "sha256": digest(path.parent.name, declared), **declared}
     atomic.write(path, [json.dumps(content, indent=1).encode()])
+
+
+def digest(run: str, declared: Any) -> str:
+    """Return the SHA-256 of a declaration in canonical form, and of the run that it belongs to."""
+    return hashlib.sha256(json.dumps([run, declared], sort_keys=True).encode()).hexdigest()
 
 
 def read(path: Path) -> Records:
     """Return a stored declaration; an empty one where the file does not exist."""
-    try:
-        content: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        if content.pop("schema") != FORMAT:
-            raise UserError(f"{path} was written by a newer xfw", hint="update xfw", exit_code=2)
-        return cattrs.structure(content, Records)
-    except FileNotFoundError:
+    if not path.exists():
         return Records()
-    except (ValueError, KeyError, cattrs.BaseValidationError) as error:
-        raise UserError(f"{path} is damaged: {error}", exit_code=2) from error
+    try:
+        content: dict[str, Any] = json.loads(atomic.read(path))
+        version, run = content.pop("schema"), content.pop("run", path.parent.name)
+        found = content.pop("sha256", None)
+        if version > FORMAT:
+            raise UserError(f"{path} was written by a newer xfw", hint="update xfw", exit_code=2)
+        if version >= CHECKED_FROM and found != digest(run, content):
+            raise atomic.damaged(path, "its checksum does not match its content")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise atomic.damaged(path, f"{type(error).__name__}: {error}") from error
+    if run != path.parent.name:
+        raise atomic.damaged(path, f"it belongs to run {run}")
+    return atomic.structured(path, content, Records)
 
 
 def merge(declarations: Iterable[Records]) -> Records:

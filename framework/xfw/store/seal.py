@@ -16,17 +16,17 @@ from numpy.typing import NDArray
 from xfw.errors import UserError
 from xfw.experiment import Records, Stream, Variable
 from xfw.manifest import Manifest
-from xfw.store import atomic, claims, hdf5, schema
+from xfw.store import atomic, hdf5, proof, schema
 from xfw.store.arrays import axis_names, describe, element_type, labels, write_arrays
 from xfw.store.columns import Content, Placed, TrialColumns
 from xfw.store.dimensions import Scales, canonical, write_values
 from xfw.store.gather import Gathered, gather, stack
 from xfw.store.rundir import RunDir
 
-__all__ = ["FORMAT", "FORMAT_VERSION", "seal"]
+__all__ = ["FORMAT", "FORMAT_VERSION", "seal", "write"]
 
 FORMAT = "xfw-run"
-FORMAT_VERSION = "1.1"
+FORMAT_VERSION = "1.2"
 
 AGAIN = 3
 """How often sealing is repeated when another process has committed or sealed meanwhile."""
@@ -43,24 +43,25 @@ def seal(run: RunDir) -> Path:
         hint = f"make it again: {run.command('merge', run=parts)}"
         raise UserError(f"run {run.id} was merged; it has no blocks to seal", hint=hint, exit_code=2)
     for _ in range(AGAIN):
-        before = commits(run)
+        before = proof.commits(run)
         gathered = gather(run)
-        columns = columns_of(run, gathered)
-        data = hdf5.image(partial(fill, run=run, content=gathered, columns=columns))
-        atomic.write(run.run_file, [data])
-        if commits(run) == before:
+        write(run, gathered, columns_of(run, gathered), before)
+        if proof.commits(run) == before:
             break
     return run.run_file
 
 
-def commits(run: RunDir) -> list[tuple[int, str]]:
-    """Return what changes whenever a block commits or ends."""
-    found = []
-    for block in run.manifest.blocks:
-        directory = run.block_dir(block.index)
-        path = directory / "state.h5"
-        found.append((path.stat().st_mtime_ns if path.exists() else 0, claims.block_state(directory).state))
-    return found
+def write(run: RunDir, content: Content, columns: TrialColumns, made_from: tuple[str, ...] = ()) -> None:
+    """Write ``run.h5`` with its checksum beside it, replacing an older one only by rename."""
+    data = hdf5.image(partial(fill, run=run, content=content, columns=columns))
+    temporary = atomic.temporary_name(run.run_file)
+    try:
+        atomic.write_synced(temporary, [data])
+        proof.replace(run.run_file, temporary, made_from)
+    except OSError as error:
+        raise atomic.storage_error(run.run_file, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def columns_of(run: RunDir, gathered: Gathered) -> TrialColumns:
@@ -102,6 +103,8 @@ def write_attributes(file: h5py.File, manifest: Manifest, records: Records) -> N
         "created": manifest.created,
         "config_hash": manifest.config_hash,
         "default": default,
+        "seed": str(manifest.seed),  # as text: several readers round integers beyond 2**53
+        "coordinates": "trial condition",  # what xarray and others are to take for coordinates of the axis
     }
     structured = {
         "config": manifest.config,
@@ -117,7 +120,6 @@ def write_attributes(file: h5py.File, manifest: Manifest, records: Records) -> N
     }
     encoded = {f"{name}_json": to_json(value) for name, value in structured.items()}
     hdf5.text(plain | encoded, file.attrs)
-    file.attrs.create("seed", manifest.seed, dtype=np.int64)
 
 
 def to_json(value: Any) -> str:
@@ -127,12 +129,13 @@ def to_json(value: Any) -> str:
 
 def write_trials(file: h5py.File, columns: TrialColumns) -> Scales:
     """Write what every trial has: index, condition, seed, key, origin, epochs before, status, attempts and time."""
-    trial = write_values(file, "trial", np.array(columns.trial, np.int64))
-    describe(trial, "index of the trial within its condition")
-    scales = Scales(trial)
+    member = write_values(file, "member", np.arange(len(columns.trial), dtype=np.int64))
+    describe(member, "position on the axis of all trials of all conditions")
+    scales = Scales(member)
     described: list[tuple[str, Any, str, str]] = [
+        ("trial", np.array(columns.trial, np.int64), "index of the trial within its condition", "1"),
         ("condition", np.array(columns.condition, np.int64), "number of the condition", "1"),
-        ("seed", np.array(columns.seed, np.int64), "seed of the run that trained the trial", "1"),
+        ("seed", [str(seed) for seed in columns.seed], "seed of the run that trained the trial", ""),
         ("key", columns.key, "base key of the trial's random streams", ""),
         ("origin", columns.origin, "run that trained the trial", ""),
         ("first_epoch", np.array(columns.first_epoch, np.int64), "epochs behind the trial when its run began", "1"),
@@ -192,14 +195,16 @@ def write_stream(file: h5py.File, scales: Scales, stream: Stream, content: Conte
     own = shared_coordinate(content, stream, rows)
     values = np.arange(stream.first, stream.first + rows, dtype=np.int64) if own is None else own
     scale = scales.add(group, stream.coordinate, values)
-    describe(scale, stream.coordinate, version=stream.schema)
+    described = labels(schema.declared_variable(stream, stream.coordinate), stream.coordinate)
+    describe(scale, *described, version=stream.schema)
     write_column(group, scales, "count", counts, "number of rows of the trial", "1")
     for name in content.variables(stream.name):
         if name != stream.coordinate:
             declared = schema.declared_variable(stream, name)
             write_variable(group, scales, stream, declared, content.placed(stream.name, name), name)
         elif own is None:
-            write_variable(group, scales, stream, None, content.placed(stream.name, name), f"trial_{name}")
+            declared = schema.declared_variable(stream, name)
+            write_variable(group, scales, stream, declared, content.placed(stream.name, name), f"trial_{name}")
 
 
 def shared_coordinate(content: Content, stream: Stream, rows: int) -> NDArray[Any] | None:

@@ -10,14 +10,15 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from xfw.errors import UserError
 from xfw.store import atomic, hdf5
 
-__all__ = ["StreamRecords", "path_of", "read", "read_all", "recover", "row_counts", "write"]
+__all__ = ["StreamRecords", "check_home", "home", "path_of", "read", "read_all", "recover", "row_counts", "write"]
 
 StreamRecords = Mapping[str, Mapping[str, NDArray[Any]]]
 """Records by stream and variable: arrays whose first axes are row and trial."""
 
-KIND = "xfw-segment 1"
+KIND = "xfw-segment 2"
 DIRECTORY = "segments"
 
 
@@ -26,7 +27,26 @@ def path_of(block_dir: Path, index: int) -> Path:
     return block_dir / DIRECTORY / f"{index:05d}.h5"
 
 
-def write(block_dir: Path, index: int, first: Mapping[str, int], records: StreamRecords) -> None:
+def home(block_dir: Path) -> dict[str, Any]:
+    """Return what a file of a block says of where it belongs."""
+    place = block_dir.absolute()
+    return {"run": place.parent.parent.name, "block": place.name}
+
+
+def check_home(path: Path, content: Mapping[str, Any], block_dir: Path) -> None:
+    """Raise UserError where a file was written for another run or block (those of format 1 do not say)."""
+    here = home(block_dir)
+    found = {key: content.get(key, value) for key, value in here.items()}
+    if found != here:
+        raise UserError(
+            f"{path} belongs to block {found['block']} of run {found['run']}, "
+            f"found under block {here['block']} of run {here['run']}",
+            hint="put the files back where they belong; nothing was changed",
+            exit_code=2,
+        )
+
+
+def write(block_dir: Path, index: int, first: Mapping[str, int], records: StreamRecords, attempt: int = 0) -> None:
     """Write one segment; ``first`` holds the rows that each stream had before it."""
     path = path_of(block_dir, index)
     path.parent.mkdir(exist_ok=True)
@@ -37,7 +57,8 @@ def write(block_dir: Path, index: int, first: Mapping[str, int], records: Stream
             content[stream] = {"first": first.get(stream, 0), "variables": list(variables)}
             for name, values in variables.items():
                 hdf5.store(file, f"records/{stream}/{name}", values)
-        hdf5.write_json(file, "content", {"index": index, "streams": content})
+        own = {**home(block_dir), "attempt": attempt}
+        hdf5.write_json(file, "content", {**own, "index": index, "streams": content})
 
     hdf5.write_sealed(path, KIND, fill)
 
@@ -47,12 +68,13 @@ def read(block_dir: Path, index: int, first: Mapping[str, int]) -> dict[str, dic
     path = path_of(block_dir, index)
     with hdf5.read_sealed(path, KIND) as file:
         content = hdf5.read_json(file, "content")
+        check_home(path, content, block_dir)
         if content["index"] != index:
-            raise hdf5.damaged(path, f"it holds segment {content['index']}")
+            raise atomic.damaged(path, f"it holds segment {content['index']}")
         records = {}
         for stream, entry in content["streams"].items():
             if entry["first"] != first.get(stream, 0):
-                raise hdf5.damaged(path, f"its rows of '{stream}' begin at {entry['first']}")
+                raise atomic.damaged(path, f"its rows of '{stream}' begin at {entry['first']}")
             records[stream] = {name: hdf5.load(file[f"records/{stream}/{name}"]) for name in entry["variables"]}
     return records
 

@@ -11,12 +11,12 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from xfw.store import hdf5
+from xfw.store import hdf5, segments
+from xfw.store.proof import STATE, STATE_KIND
 
 __all__ = ["FILE", "ArrayValue", "Restored", "load_state", "write_state"]
 
-FILE = "state.h5"
-KIND = "xfw-state 1"
+FILE = STATE
 
 ArrayValue = NDArray[Any] | Sequence[NDArray[Any]]
 """One array with the trial as first axis, or one array per trial where their shapes differ."""
@@ -27,7 +27,7 @@ class Restored:
     """A block's last commit.
 
     ``rows`` counts the records per stream, ``elapsed`` the seconds spent in all attempts, ``final`` says
-    that nothing is left to do.
+    that nothing is left to do, ``attempt`` which attempt committed.
     """
 
     state: Mapping[str, NDArray[Any]]
@@ -39,20 +39,21 @@ class Restored:
     segments: int
     final: bool
     elapsed: float
+    attempt: int = 0
 
 
 def write_state(block_dir: Path, restored: Restored) -> None:
     """Replace the block's state file, atomically and durably."""
 
     def fill(file: h5py.File) -> None:
-        hdf5.write_json(file, "content", describe(restored))
+        hdf5.write_json(file, "content", segments.home(block_dir) | describe(restored))
         for name, values in restored.state.items():
             file.create_dataset(f"state/{name}", data=values)
         for name, value in restored.arrays.items():
             write_array(file, name, value)
 
     nbytes = sum(values.nbytes for values in restored.state.values())
-    hdf5.write_sealed(block_dir / FILE, KIND, fill, nbytes)
+    hdf5.write_sealed(block_dir / FILE, STATE_KIND, fill, nbytes)
 
 
 def describe(restored: Restored) -> dict[str, Any]:
@@ -69,6 +70,7 @@ def describe(restored: Restored) -> dict[str, Any]:
         "segments": restored.segments,
         "final": restored.final,
         "elapsed": restored.elapsed,
+        "attempt": restored.attempt,
     }
 
 
@@ -89,8 +91,9 @@ def load_state(block_dir: Path, *, with_state: bool = True) -> Restored | None:
     path = block_dir / FILE
     if not path.exists():
         return None
-    with hdf5.read_sealed(path, KIND) as file:
+    with hdf5.read_sealed(path, STATE_KIND) as file:
         content = hdf5.read_json(file, "content")
+        segments.check_home(path, content, block_dir)
         names = content["state"] if with_state else []
         return Restored(
             state={name: file[f"state/{name}"][()] for name in names},
@@ -102,6 +105,7 @@ def load_state(block_dir: Path, *, with_state: bool = True) -> Restored | None:
             segments=content["segments"],
             final=content["final"],
             elapsed=content["elapsed"],
+            attempt=content.get("attempt", 0),
         )
 
 
