@@ -82,6 +82,7 @@ def test_run_list_as_json(capsys):
         "trials": 4,
         "done": 4,
         "sealed": True,
+        "stale": False,
         "path": "results/demo/demo-20260101-000000-aaaa",
     }
 

@@ -13,7 +13,8 @@ AS_IS = "xfw.as_is"
 
 def as_is() -> bool:
     """Say whether the running command is to read sealed results as they are."""
-    return bool(click.get_current_context().meta.get(AS_IS))
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.meta.get(AS_IS))
 
 
 as_is_option = click.option(

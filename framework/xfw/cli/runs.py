@@ -75,7 +75,7 @@ def describe(run: RunDir) -> dict[str, Any]:
         "trials": len(manifest.members()),
         "done": done,
         "sealed": sealed,
-        "stale": sealed and proof.is_stale(run, proof.check(run.run_file, quick=True)),
+        "stale": sealed and not as_is() and proof.is_stale(run, proof.check(run.run_file, quick=True)),
         "path": str(run.path),
     }
 

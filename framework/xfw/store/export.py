@@ -154,18 +154,18 @@ def write_parquet(results: Results, run: RunDir, directory: Path) -> list[Path]:
     return paths
 
 
-def write_h5(results: Results, run: RunDir, directory: Path) -> list[Path]:
+def write_h5(_results: Results, run: RunDir, directory: Path) -> list[Path]:
     """Copy the sealed file, which netCDF readers understand, and put its checksum beside it."""
     path = directory / f"{run.id}.h5"
     temporary = atomic.temporary_name(path)
     try:
         shutil.copyfile(run.run_file, temporary)
-        proof.replace(path, temporary, results.proof.commits if results.proof else ())
+        proof.replace(path, temporary)
     except OSError as error:
         raise atomic.storage_error(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
-    return [path, proof.beside(path)]
+    return [path]
 
 
 def stored(path: Path, data: bytes) -> Path:

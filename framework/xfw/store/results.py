@@ -42,11 +42,11 @@ class Results:
             raise UserError(
                 f"{self.path} does not exist", hint="`xfw resume RUN` finishes and seals a run", exit_code=2
             )
-        self.proof = None if as_is else proof.check(self.path)
+        self._proof = None if as_is else proof.check(self.path)
         self._file = hdf5.open_file(self.path)
         try:
             minor = hdf5.check_format(self._file, self.path, FORMAT, MAJOR)
-            if minor >= PROVED_FROM and self.proof is None and not as_is:
+            if minor >= PROVED_FROM and self._proof is None and not as_is:
                 missing = proof.beside(self.path)
                 raise UserError(f"{missing} is missing", hint=proof.again(self.path), exit_code=2)
             self._check_structure()
@@ -331,15 +331,19 @@ class Results:
 
     @cached_property
     def _stream_groups(self) -> dict[str, h5py.Group]:
-        found: dict[str, h5py.Group] = {}
+        groups: dict[str, h5py.Group] = {}
 
         def visit(name: str, item: Any) -> None:
-            if isinstance(item, h5py.Group) and "coordinate" in item.attrs:
-                found[name] = item
+            if isinstance(item, h5py.Group):
+                groups[name] = item
 
         if "metrics" in self._file:
             self._file["metrics"].visititems(visit)
-        return found
+        streams = {name: group for name, group in groups.items() if "coordinate" in group.attrs}
+        for name in groups:
+            if not any(f"{stream}/".startswith(f"{name}/") for stream in streams):
+                raise atomic.damaged(self.path, f"metrics/{name} is neither a stream nor a dataset")
+        return streams
 
     @cached_property
     def artifacts(self) -> list[Artifact]:
@@ -397,7 +401,7 @@ def open_run(run: RunDir, *, as_is: bool = False) -> Results:
     try:
         if results.run != run.id and not as_is:
             raise atomic.damaged(run.run_file, f"it belongs to run {results.run}", proof.again(run.run_file))
-        if proof.is_stale(run, results.proof):
+        if proof.is_stale(run, results._proof):
             what = f"{run.run_file} is out of date: blocks of the run have gone on since it was sealed"
             hint = f"`xfw resume {run.id}` seals it again; --as-is reads it all the same"
             raise UserError(what, hint=hint, exit_code=2)

@@ -139,7 +139,7 @@ def run_paths(results_dir: Path) -> Iterator[Path]:
     for parent in directories(results_dir):
         for path in directories(parent):
             match = RUN_ID.fullmatch(path.name)
-            if match and match[1] == parent.name and (path / MANIFEST).is_file():
+            if match and match[1] == parent.name and (path / MANIFEST).exists():
                 yield path
 
 
