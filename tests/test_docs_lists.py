@@ -351,14 +351,15 @@ def test_names_in_a_blocks_files(sealed: Mapping[str, RunDir]) -> None:
             groups = {name for name in file if name != "content"}
         assert all(f"`{group}/" in text for group in groups), kind
     described = {cells[0]: CODE.findall(cells[1]) for cells in rows(text)}
-    assert set(described["state"]) == set(json.loads(content["state"]))
+    both = set(described["both"])
+    assert set(described["state"]) == set(json.loads(content["state"])) - both
     segment = json.loads(content["segment"])
-    assert set(described["segment"]) == {*segment, *next(iter(segment["streams"].values()))}
+    assert set(described["segment"]) == {*segment, *next(iter(segment["streams"].values()))} - both
 
 
 def test_files_of_a_run(sealed: Mapping[str, RunDir]) -> None:
     tree = page("docs/file-format.md").split("```")[1]
-    documented = {re.sub(r"\d+\.", "N.", name) for name in re.findall(r"[\w.-]+\.(?:toml|json|h5|txt)", tree)}
+    documented = {re.sub(r"\d+\.", "N.", name) for name in re.findall(r"[\w.-]+\.(?:toml|json|sha256|h5|txt)", tree)}
     files = {path.name for each in sealed.values() for path in each.path.rglob("*") if path.is_file()}
     assert documented == {re.sub(r"\d+\.", "N.", name) for name in files} | {"traceback-N.txt"}
     assert {PROGRESS, LOG} <= documented

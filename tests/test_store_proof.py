@@ -64,7 +64,7 @@ def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, s
 def test_results_older_than_the_last_commit_are_refused_with_what_to_do(stale):
     with pytest.raises(UserError, match="out of date") as caught:
         open_run(stale)
-    assert f"xfw resume {stale.id}" in str(caught.value)
+    assert stale.command("resume") in str(caught.value)
     assert caught.value.exit_code == 2
     with open_run(stale, as_is=True) as results:
         assert results.count("epoch").tolist() == [4, 2]

@@ -6,6 +6,7 @@ readers find the file where they look for it. Imports no HDF5 library.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -52,10 +53,11 @@ def read(file: Path) -> list[Proof]:
     path = beside(file)
     if not path.exists():
         return []
-    text = atomic.read(path).decode("utf-8", "replace")
+    text, _, last = atomic.read(path).decode("utf-8", "replace").rpartition("# ")
     entries = list(ENTRY.finditer(text))
-    if not entries or "".join(entry[0] for entry in entries) != text:
-        raise atomic.damaged(path, "it does not hold a SHA-256 and what the file was sealed from", again(file))
+    whole = "".join(entry[0] for entry in entries) == text
+    if not entries or not whole or last != f"{hashlib.sha256(text.encode()).hexdigest()}\n":
+        raise atomic.damaged(path, "its own checksum does not match its content", again(file))
     try:
         return [Proof(entry[1], int(entry[2]), tuple(map(str, json.loads(entry[3])))) for entry in entries]
     except (ValueError, RecursionError) as error:
@@ -65,7 +67,8 @@ def read(file: Path) -> list[Proof]:
 def write(file: Path, proofs: Sequence[Proof]) -> None:
     """Replace what lies beside ``file``, atomically and durably."""
     lines = (f"{p.sha256}  {file.name}\n# {p.nbytes} bytes, sealed from {json.dumps(p.commits)}\n" for p in proofs)
-    atomic.write(beside(file), ["".join(lines).encode()])
+    text = "".join(lines).encode()
+    atomic.write(beside(file), [text, f"# {hashlib.sha256(text).hexdigest()}\n".encode()])
 
 
 def replace(file: Path, temporary: Path, made_from: tuple[str, ...] = ()) -> Proof:
@@ -114,10 +117,10 @@ def is_untouched(file: Path, proof: Proof) -> bool:
 
 def again(file: Path) -> str:
     """Return what to do about a sealed file that cannot be trusted."""
-    return (
-        f"`xfw resume {file.parent.name}` makes it again from its blocks; "
-        "if you changed it on purpose, --as-is reads it as it is"
+    make = (
+        f"`{RunDir(file.parent).command('resume')}` makes it again from its blocks; " if file.name == "run.h5" else ""
     )
+    return f"{make}if you changed it on purpose, --as-is reads it as it is"
 
 
 def stored_digest(path: Path, kind: str) -> str:

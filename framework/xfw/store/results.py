@@ -403,7 +403,7 @@ def open_run(run: RunDir, *, as_is: bool = False) -> Results:
             raise atomic.damaged(run.run_file, f"it belongs to run {results.run}", proof.again(run.run_file))
         if proof.is_stale(run, results._proof):
             what = f"{run.run_file} is out of date: blocks of the run have gone on since it was sealed"
-            hint = f"`xfw resume {run.id}` seals it again; --as-is reads it all the same"
+            hint = f"`{run.command('resume')}` seals it again; --as-is reads it all the same"
             raise UserError(what, hint=hint, exit_code=2)
     except UserError:
         results.close()
