@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from xfw.plan.blocks import Part, cpu_parts, dealt, device_parts
+from xfw.plan.deal import Part, cpu_parts, dealt, device_parts
 
 
 def sizes(parts: list[Part]) -> list[int]:
@@ -27,21 +27,41 @@ def test_dealt_parts_are_consecutive_and_even(items: list[int], parts: int) -> N
         (10, 0, [10]),
         (10, 3, [4, 3, 3]),
         (3, 8, [1, 1, 1]),
-        (60, 2, [20, 20, 20]),
-        (41, 2, [14, 14, 13]),
+        (60, 2, [15, 15, 15, 15]),
+        (41, 2, [11, 10, 10, 10]),
         (0, 2, []),
     ],
 )
 def test_cpu_trials_are_dealt_evenly_and_at_most_twenty_a_block(count: int, jobs: int, expected: list[int]) -> None:
-    assert sizes(cpu_parts(range(count), jobs, None)) == expected
+    assert sizes(cpu_parts([range(count)], [1.0], jobs, None)[0]) == expected
+
+
+def test_shapes_share_the_jobs_and_stay_wide() -> None:
+    parts = cpu_parts([range(10)] * 4, [1.0] * 4, 16, None)
+    assert [sizes(group) for group in parts] == [[3, 3, 2, 2]] * 4
+    assert [sizes(group) for group in cpu_parts([range(10)] * 16, [1.0] * 16, 16, None)] == [[10]] * 16
+
+
+def test_costly_shapes_are_divided_first() -> None:
+    cheap, costly = cpu_parts([range(10), range(10)], [1.0, 8.0], 8, None)
+    assert (sizes(cheap), sizes(costly)) == ([10], [2, 2, 2, 2, 2])
+
+
+def test_blocks_left_over_are_divided_so_that_no_job_waits() -> None:
+    parts = cpu_parts([range(10)] * 5, [1.0] * 5, 4, None)
+    assert [sizes(group) for group in parts] == [[5, 5], [10], [10], [10], [10]]
+
+
+def test_a_thousand_shapes_are_dealt_one_by_one() -> None:
+    assert all(sizes(parts) == [10] for parts in cpu_parts([range(10)] * 1000, [1.0] * 1000, 16, None))
 
 
 def test_cpu_blocks_have_no_idle_lanes() -> None:
-    assert cpu_parts(range(5), 2, 4) == [Part((0, 1, 2, 3), 4), Part((4,), 1)]
+    assert cpu_parts([range(5)], [1.0], 2, 4) == [[Part((0, 1, 2, 3), 4), Part((4,), 1)]]
 
 
 def test_block_size_sets_the_width_on_a_cpu_beyond_twenty() -> None:
-    assert sizes(cpu_parts(range(50), 2, 25)) == [25, 25]
+    assert sizes(cpu_parts([range(50)], [1.0], 2, 25)[0]) == [25, 25]
 
 
 def test_a_device_takes_all_trials_in_one_block() -> None:
@@ -73,6 +93,6 @@ def test_blocks_that_a_filter_empties_are_left_out() -> None:
 @given(st.integers(1, 200), st.integers(1, 60), st.data())
 def test_every_kept_trial_is_in_exactly_one_block(count: int, limit: int, data: st.DataObject) -> None:
     kept = sorted(data.draw(st.sets(st.integers(0, count - 1))))
-    for parts in (cpu_parts(kept, 4, None), device_parts(count, kept, None, lambda width: width <= limit)):
+    for parts in (*cpu_parts([kept], [1.0], 4, None), device_parts(count, kept, None, lambda width: width <= limit)):
         assert sorted(place for part in parts for place in part.places) == kept
         assert all(len(part.places) <= part.width for part in parts)

@@ -17,7 +17,7 @@ from xfw.experiment import Experiment
 from xfw.manifest import Condition, Execution, Manifest, Member
 from xfw.plan.build import Plan, Request, build, groups_of, plan
 from xfw.plan.source import source_condition, stored_configs
-from xfw.plan.table import as_data, as_text, block_row, duration, size, total_seconds
+from xfw.plan.table import as_data, as_text, block_row, duration, size, time_in_words, total_seconds
 from xfw.plan.trials import Only
 from xfw.seeds import trial_key
 from xfw.testing.plugins import make_experiment
@@ -88,7 +88,7 @@ def test_trials_are_dealt_over_the_jobs() -> None:
 def test_steps_and_parameters_are_those_of_one_trial() -> None:
     made = planned("width=4")
     assert made.manifest.blocks[0].steps == 3 + 4
-    assert made.parameters == (3 * 4 + 4 + 4 * 2 + 2,)
+    assert made.estimates[0].parameters == 3 * 4 + 4 + 4 * 2 + 2
 
 
 def test_the_first_kept_trial_of_a_filter_is_that_of_the_whole_plan() -> None:
@@ -200,8 +200,34 @@ def test_long_lists_of_conditions_are_cut() -> None:
 
 
 def test_the_time_of_a_run_deals_blocks_over_the_jobs() -> None:
-    made = attrs.evolve(planned(trials=3, block_size=1), seconds=(10.0, 20.0, 5.0))
-    assert total_seconds(made) == 20.0
+    made = planned(trials=3, block_size=1)
+    estimates = [attrs.evolve(made.estimates[0], seconds=seconds) for seconds in (10.0, 20.0, 5.0)]
+    assert total_seconds(attrs.evolve(made, estimates=tuple(estimates))) == 20.0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "least", "text"), [(None, 5.0, "?"), (None, 7200.0, "≥ 2 h 00 min"), (11.0, 7200.0, "11 s")]
+)
+def test_a_time_is_said_where_it_is_known_and_else_what_it_is_at_least(
+    seconds: float | None, least: float, text: str
+) -> None:
+    assert time_in_words(seconds, least) == text
+
+
+def test_a_network_that_no_machine_holds_is_refused_before_it_is_built() -> None:
+    with pytest.raises(xfw.UserError, match=r"one network of 5,\d{3},\d{3},\d{3},\d{3} parameters takes at least"):
+        planned("width=999999999999")
+
+
+def test_sizes_that_exhaust_memory_while_planning_are_an_error_of_the_user() -> None:
+    experiment = demo(plan_passes=lambda: [xfw.Pass(batch_size=1)] * 2**62)
+    with pytest.raises(xfw.UserError, match="a size is too large"):
+        planned(experiment=experiment)
+
+
+def test_too_many_trials_are_refused_before_they_are_made() -> None:
+    with pytest.raises(xfw.UserError, match=r"99,999,999,999 trials .* expected at most 100,000"):
+        planned(trials=99_999_999_999)
 
 
 @pytest.mark.parametrize(

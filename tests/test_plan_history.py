@@ -16,7 +16,7 @@ from xfw.experiment import Experiment, Records
 from xfw.manifest import Execution
 from xfw.plan.build import Plan, Request, plan
 from xfw.plan.history import BlockTiming, History, block_timings, history_of
-from xfw.plan.table import origin_of_times
+from xfw.plan.table import origin_of_times, total_seconds
 from xfw.store import claims
 from xfw.store.claims import End, claim_block, write_end
 from xfw.store.rundir import RunDir, create_run
@@ -61,19 +61,19 @@ def measured(made: Plan, seconds: float) -> History:
 def test_a_block_of_the_same_work_takes_what_it_took() -> None:
     history = measured(planned(), 80.0)
     made = planned(history=history)
-    assert made.seconds[0] == pytest.approx(80.0)
+    assert made.estimates[0].seconds == pytest.approx(80.0)
     assert origin_of_times(made) == "from earlier runs"
 
 
 def test_more_passes_take_more_time() -> None:
     history = measured(planned("passes=100"), 80.0)
-    assert planned("passes=300", history=history).seconds[0] == pytest.approx(240.0)
+    assert planned("passes=300", history=history).estimates[0].seconds == pytest.approx(240.0)
 
 
 def test_another_number_of_trials_is_scaled_as_the_model_scales() -> None:
     history = measured(planned(trials=4), 80.0)
-    model = [planned(trials=count).seconds[0] for count in (4, 12)]
-    assert planned(trials=12, history=history).seconds[0] == pytest.approx(80.0 * model[1] / model[0])
+    model = [planned(trials=count).estimates[0].least for count in (4, 12)]
+    assert planned(trials=12, history=history).estimates[0].seconds == pytest.approx(80.0 * model[1] / model[0])
 
 
 def test_the_block_of_nearest_width_is_taken() -> None:
@@ -81,25 +81,26 @@ def test_the_block_of_nearest_width_is_taken() -> None:
         BlockTiming(made.manifest, made.manifest.blocks[0], seconds)
         for made, seconds in ((planned(trials=1), 20.0), (planned(trials=12), 90.0))
     ]
-    assert planned(trials=12, history=history_of(DEMO, timed)).seconds[0] == pytest.approx(90.0)
+    assert planned(trials=12, history=history_of(DEMO, timed)).estimates[0].seconds == pytest.approx(90.0)
 
 
 @pytest.mark.parametrize(
     ("overrides", "changes"),
     [(("width=5",), {}), (("batch=10",), {}), ((), {"dtype": "float64"}), ((), {"strategy": "serial"})],
 )
-def test_other_work_is_estimated_by_the_model(overrides: tuple[str, ...], changes: dict[str, Any]) -> None:
+def test_other_work_has_no_time(overrides: tuple[str, ...], changes: dict[str, Any]) -> None:
     history = measured(planned(), 80.0)
     made = planned(*overrides, history=history, **changes)
-    assert made.seconds == planned(*overrides, **changes).seconds
-    assert origin_of_times(made) == "rough estimate"
+    assert [estimate.seconds for estimate in made.estimates] == [None]
+    assert total_seconds(made) is None
+    assert origin_of_times(made) == "not known before blocks like these have run here"
 
 
 def test_only_some_blocks_may_be_known() -> None:
     history = measured(planned("width=4"), 80.0)
     made = planned("width=4,5", history=history)
-    assert made.measured == frozenset({0})
-    assert origin_of_times(made) == "1 of 2 blocks from earlier runs, else rough"
+    assert [estimate.seconds is None for estimate in made.estimates] == [False, True]
+    assert origin_of_times(made) == "not known before blocks like these have run here; 1 of 2 have"
 
 
 @pytest.mark.parametrize(("passes", "seconds"), [(100, 9.0), (10, 80.0)])

@@ -205,12 +205,12 @@ def sources(run: RunDir, plan: BlockPlan, experiment: Experiment) -> list[TrialS
 def stored_trials(run: RunDir, plan: BlockPlan, experiment: Experiment, origin: RunDir) -> list[TrialSource]:
     """Return what another run stored for each trial of a block."""
     from xfw.config.resolve import condition_configs
-    from xfw.plan.source import source_condition
+    from xfw.plan.source import source_conditions
     from xfw.store.lineage import trial_sources
 
-    configs = condition_configs(run.manifest, experiment.config_class)
-    wanted = {member.condition for member in plan.members}
-    chosen = {index: source_condition(experiment, configs[index], origin.manifest) for index in wanted}
+    wanted = sorted({member.condition for member in plan.members})
+    configs = condition_configs(run.manifest, experiment.config_class, wanted)
+    chosen = dict(zip(wanted, source_conditions(experiment, configs, origin.manifest), strict=True))
     return trial_sources(origin, plan.members, chosen)
 
 

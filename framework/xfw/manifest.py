@@ -16,6 +16,9 @@ __all__ = [
     "Member",
     "Source",
     "combined",
+    "flatten",
+    "frozen",
+    "nested",
     "show",
     "spans",
     "telling_axes",
@@ -120,6 +123,12 @@ class Manifest:
         """The swept key paths that name a condition, without those that follow from others."""
         return telling_axes(self.axes, self.provenance, [condition.values for condition in self.conditions])
 
+    @cached_property
+    def flat(self) -> tuple[Mapping[str, Any], ...]:
+        """The whole configuration of each condition, by key path."""
+        common = flatten(self.config)
+        return tuple({**common, **condition.values} for condition in self.conditions)
+
     def trial_label(self, condition: int, trial: int) -> str:
         """Return the name of a trial: the last parts of its swept keys with their values, and its index."""
         values = self.conditions[condition].values
@@ -189,3 +198,34 @@ def spans(numbers: Sequence[int], dash: str = "-") -> str:
         else:
             ranges.append([number, number])
     return ",".join(str(first) if first == last else f"{first}{dash}{last}" for first, last in ranges)
+
+
+def flatten(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested dictionaries as values by key path."""
+    flat: dict[str, Any] = {}
+    rest = [(str(name), value) for name, value in reversed(list(values.items()))]
+    while rest:
+        path, value = rest.pop()
+        if isinstance(value, Mapping):
+            rest += [(f"{path}.{name}", inner) for name, inner in reversed(list(value.items()))]
+        else:
+            flat[path] = value
+    return flat
+
+
+def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values by key path as nested dictionaries; values of None are left out."""
+    tree: dict[str, Any] = {}
+    for path, value in flat.items():
+        if value is not None:
+            *parents, name = path.split(".")
+            branch = tree
+            for parent in parents:
+                branch = branch.setdefault(parent, {})
+            branch[name] = value
+    return tree
+
+
+def frozen(value: Any) -> Any:
+    """Return a value that equal values share and that can be looked up: lists become tuples."""
+    return tuple(map(frozen, value)) if isinstance(value, list | tuple) else value

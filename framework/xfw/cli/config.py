@@ -12,10 +12,9 @@ from xfw.cli.options import json_option
 from xfw.cli.printing import print_json, print_table
 from xfw.cli.subject import find_subject, shipped_runs
 from xfw.config.keys import Key, describe_type, schema_of
-from xfw.config.points import frozen
 from xfw.config.resolve import Resolved, resolve
 from xfw.experiment import Experiment
-from xfw.manifest import show
+from xfw.manifest import frozen, show
 from xfw.plugins.discovery import discover, find
 
 __all__ = ["config"]

@@ -38,7 +38,7 @@ OTHER_NAMES = {
 """Options of other projects' trainers that `run` has under its own name."""
 STRATEGIES = ("auto", "serial", "pool", "stack", "streams", "tune")
 LARGEST_SEED = 2**63 - 1
-LONG = 3600.0
+LONG = 1200.0
 """Seconds above which a run says before it starts how long it is expected to take."""
 
 
@@ -161,7 +161,7 @@ def run(**given: Any) -> int:
 def planned(options: Options, subject: Subject, resolved: Resolved, only: Only, source: RunDir | None) -> Plan:
     """Return the plan of the run."""
     from xfw.plan.build import plan
-    from xfw.plan.preflight import check_source
+    from xfw.plan.source import check_source
 
     request = attrs.evolve(
         request_of(options, resolved, only, source),
@@ -187,11 +187,11 @@ def history(options: Options, subject: Subject) -> History:
 
 def announce(made: Plan) -> None:
     """Say before it starts that a run will take long."""
-    from xfw.plan.table import duration, total_seconds
+    from xfw.plan.table import duration, least_seconds
 
-    seconds = total_seconds(made)
+    seconds = least_seconds(made)
     if seconds > LONG:
-        click.echo(f"this run is expected to take about {duration(seconds)} (rough estimate)", err=True)
+        click.echo(f"this run is expected to take more than {duration(seconds)}", err=True)
 
 
 def chosen_stages(options: Options, subject: Subject, resolved: Resolved, source: RunDir | None) -> tuple[str, ...]:
@@ -207,7 +207,7 @@ def request_of(options: Options, resolved: Resolved, only: Only, source: RunDir 
     """Return what the options ask for, with the seed drawn and the device found."""
     from xfw import seeds
     from xfw.plan.build import Request
-    from xfw.plan.preflight import source_of
+    from xfw.plan.source import source_of
 
     earlier = None if source is None else source.manifest
     trials = options.trials
@@ -289,14 +289,14 @@ def check_writable(results_dir: Path) -> None:
 
 def print_plan(made: Plan, options: Options) -> None:
     """Print what would be run."""
-    from xfw.plan.table import as_data, as_text, duration, origin_of_times, total_seconds
+    from xfw.plan.table import as_data, as_text, least_seconds, origin_of_times, time_in_words, total_seconds
 
     if options.as_json:
         print_json(as_data(made))
         return
     manifest = made.manifest
     click.echo(as_text(made), nl=False)
-    time = duration(total_seconds(made))
+    time = time_in_words(total_seconds(made), least_seconds(made))
     click.echo(
         f"seed {manifest.seed}   device {manifest.execution.device}   jobs {manifest.execution.jobs}   "
         f"time {time} ({origin_of_times(made)})"

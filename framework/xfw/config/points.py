@@ -13,7 +13,7 @@ from typing import Any
 from xfw.config.keys import Key, Schema, bare, convert, is_list, read, schema_of, split_points, unknown_key
 from xfw.config.structure import nested, structure
 from xfw.errors import Problem, WrongInput, shortened
-from xfw.manifest import show
+from xfw.manifest import frozen, show
 
 __all__ = ["MOST_POINTS", "Points", "collect", "read_overrides", "read_text", "typed_points"]
 
@@ -110,11 +110,6 @@ def _converted(
         else:
             points.setdefault(frozen(point), point)
     return tuple(points.values()), problems
-
-
-def frozen(value: Any) -> Any:
-    """Return a value that equal values share and that can be looked up: lists become tuples."""
-    return tuple(map(frozen, value)) if isinstance(value, list | tuple) else value
 
 
 def points_of(key: Key, text: str, folder: Path) -> list[str]:

@@ -12,11 +12,11 @@ import attrs
 
 from xfw.config.keys import Schema, convert, is_list, schema_of, unknown_key
 from xfw.config.named import FILE, NamedRun
-from xfw.config.points import MOST_POINTS, Points, collect, frozen, read_overrides, split_assignment, typed_points
-from xfw.config.structure import config_hash, flatten, instance, nested, structure, unstructure
+from xfw.config.points import MOST_POINTS, Points, collect, read_overrides, split_assignment, typed_points
+from xfw.config.structure import config_hash, instance, structure, unstructure
 from xfw.errors import Problem, UserError, WrongInput, did_you_mean, shortened
 from xfw.experiment import Experiment
-from xfw.manifest import Condition, Manifest
+from xfw.manifest import Condition, Manifest, flatten, frozen, nested
 
 __all__ = ["Resolved", "SourceConfig", "condition_configs", "resolve"]
 
@@ -307,6 +307,5 @@ def _default_trials(experiment: Experiment, preset: str, named: NamedRun | None)
 
 def condition_configs(manifest: Manifest, cls: type, wanted: Iterable[int] | None = None) -> tuple[Any, ...]:
     """Return the configuration of every condition of a stored run, or of the ``wanted`` ones, in order."""
-    common = flatten(manifest.config)
     indices = range(len(manifest.conditions)) if wanted is None else wanted
-    return tuple(structure(cls, nested({**common, **manifest.conditions[index].values})) for index in indices)
+    return tuple(structure(cls, nested(manifest.flat[index])) for index in indices)

@@ -12,6 +12,7 @@ from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError
 
 from xfw.config.keys import Schema, convert, fields_of, schema_of, unknown_key
 from xfw.errors import Problem, WrongInput, did_you_mean
+from xfw.manifest import flatten, nested
 
 __all__ = ["canonical", "config_hash", "flatten", "instance", "nested", "problems_of", "structure", "unstructure"]
 
@@ -80,32 +81,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return unstructure(value) if attrs.has(type(value)) else value
-
-
-def flatten(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return nested dictionaries as values by key path."""
-    flat: dict[str, Any] = {}
-    rest = [(str(name), value) for name, value in reversed(list(values.items()))]
-    while rest:
-        path, value = rest.pop()
-        if isinstance(value, Mapping):
-            rest += [(f"{path}.{name}", inner) for name, inner in reversed(list(value.items()))]
-        else:
-            flat[path] = value
-    return flat
-
-
-def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values by key path as nested dictionaries; values of None are left out."""
-    tree: dict[str, Any] = {}
-    for path, value in flat.items():
-        if value is not None:
-            *parents, name = path.split(".")
-            branch = tree
-            for parent in parents:
-                branch = branch.setdefault(parent, {})
-            branch[name] = value
-    return tree
 
 
 def canonical(value: Any) -> str:

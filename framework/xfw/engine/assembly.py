@@ -60,7 +60,8 @@ def assemble(manifest: Manifest, plan: BlockPlan, experiment: Experiment) -> Par
     """Build the models of all lanes under their keys and move everything to the device."""
     set_numerics(manifest.execution)
     hooks = experiment.hooks
-    by_condition = condition_configs(manifest, experiment.config_class)
+    wanted = sorted({member.condition for member in plan.members})
+    by_condition = dict(zip(wanted, condition_configs(manifest, experiment.config_class, wanted), strict=True))
     idle = max(0, plan.width - len(plan.members))
     lanes = [*plan.members, *([plan.members[0]] * idle)]
     configs = [by_condition[member.condition] for member in lanes]

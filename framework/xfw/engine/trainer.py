@@ -11,10 +11,11 @@ import torch
 
 from xfw.engine.batches import Batches, Draw, gather, steps_of
 from xfw.engine.capture import Captured
-from xfw.engine.lanes import LaneStepper
+from xfw.engine.lanes import STREAMS, LaneStepper
 from xfw.engine.network import Network
 from xfw.engine.stacked import StackedStepper
 from xfw.engine.update import Update
+from xfw.engine.work import work_of
 from xfw.errors import UserError, did_you_mean
 from xfw.experiment import Dataset, Pass
 
@@ -49,6 +50,7 @@ class Trainer:
         self._meters: dict[Pass, dict[str, torch.Tensor]] = {}
         self._totals: dict[str, dict[str, torch.Tensor]] = {}
         self._spec: Pass | None = None
+        self._chunks: dict[str, int] = {}
 
     # --- one epoch ---------------------------------------------------------------------------------------
 
@@ -208,16 +210,19 @@ class Trainer:
     def _evaluate(self, name: str) -> dict[str, torch.Tensor]:
         dataset = self.datasets[name]
         totals: dict[str, torch.Tensor] = {}
-        for chunk in torch.split(torch.arange(len(dataset), device=self.device), self._chunk()):
+        for chunk in torch.split(torch.arange(len(dataset), device=self.device), self._chunk(name)):
             for key, value in self.stepper.evaluate(dataset, gather(dataset, chunk)).items():
                 totals[key] = value.clone() if key not in totals else totals[key] + value
         return totals
 
-    def _chunk(self) -> int:
+    def _chunk(self, name: str) -> int:
         if self.device.type != "cuda":
             return CPU_CHUNK
-        widest = max((max(slot.shape) for slot in self.network.layout.slots if slot.shape), default=1)
-        return max(256, min(16384, CUDA_ACTIVATIONS // (self.network.lanes * widest)))
+        if name not in self._chunks:
+            widest = work_of(self.network.template, self.datasets[name], training=False).widest
+            at_once = min(self.network.lanes, STREAMS) if isinstance(self.stepper, LaneStepper) else self.network.lanes
+            self._chunks[name] = max(16, min(16384, CUDA_ACTIVATIONS // (at_once * widest)))
+        return self._chunks[name]
 
 
 def _generator_states(device: torch.device) -> Sequence[torch.Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -16,10 +17,10 @@ from xfw.config.structure import canonical, config_hash, flatten, unstructure
 from xfw.errors import UserError, did_you_mean
 from xfw.experiment import TRAIN, Experiment, Stage
 from xfw.manifest import BlockPlan, Condition, Execution, Manifest, Member, Source
-from xfw.plan.blocks import Part, cpu_parts, device_parts
+from xfw.plan.deal import Part, cpu_parts, device_parts
 from xfw.plan.device import total_memory
+from xfw.plan.estimate import OnceOnly, Shape, estimated, measure
 from xfw.plan.history import History
-from xfw.plan.shape import OnceOnly, Shape, estimated, measure
 from xfw.plan.trials import Only, kept_conditions, kept_trials, members_of
 
 __all__ = ["Plan", "Request", "build", "groups_of", "plan", "stages_to_run"]
@@ -45,16 +46,25 @@ class Request:
 
 
 @attrs.frozen
-class Plan:
-    """A manifest, and for every block the parameters of one trial and the estimated time in seconds.
+class BlockEstimate:
+    """What is expected of a block: the parameters of one trial, and its seconds where blocks like it have run here
+    before. ``least`` is what they are at least, by the model of ``plan/estimate``."""
 
-    ``measured`` holds the numbers of the blocks whose time rests on earlier runs.
-    """
+    parameters: int
+    seconds: float | None
+    least: float
+
+
+DOUBT = 3.0
+"""How far the seconds of the model may lie above those of a quiet machine: it knows no work of a plugin's own."""
+
+
+@attrs.frozen
+class Plan:
+    """A manifest, and what is expected of each of its blocks."""
 
     manifest: Manifest
-    parameters: tuple[int, ...]
-    seconds: tuple[float, ...]
-    measured: frozenset[int] = frozenset()
+    estimates: tuple[BlockEstimate, ...] = ()
 
 
 def build(experiment: Experiment, resolved: Resolved, request: Request) -> Manifest:
@@ -63,44 +73,81 @@ def build(experiment: Experiment, resolved: Resolved, request: Request) -> Manif
 
 
 def plan(experiment: Experiment, resolved: Resolved, request: Request, *, download: bool = True) -> Plan:
-    """Return the manifest of a run with the estimates of its blocks. Builds one model of every shape.
+    """Return the manifest of a run with the estimates of its blocks; measures one network of every shape.
 
     Data sets that are not here are downloaded, or refused where ``download`` is False.
     """
     execution = request.execution
     refuse_many(len(resolved.configs), request.trials)
     kept = kept_conditions(resolved.flat, request.only)
+    groups = _groups(experiment, resolved, request, kept, download=download)
     place_of = {condition: place for place, condition in enumerate(kept)}
-    trials = frozenset(kept_trials(request.trials, request.only))
-    sources = OnceOnly(execution.data_dir or None, download=download)
+    plan = Plan(_manifest(experiment, resolved, request, kept))
     blocks: list[BlockPlan] = []
-    parameters: list[int] = []
-    seconds: list[float] = []
-    measured: list[int] = []
-    for group in groups_of(experiment.config_class, resolved.flat):
-        if not any(condition in place_of for condition in group):
-            continue
-        shape = measure(experiment, resolved.configs[group[0]], execution, sources)
-        if TRAIN.name not in request.stages:
-            shape = attrs.evolve(shape, epochs=())
-        members = group_members(experiment, resolved, group, request)
-        places = [
-            place for place, member in enumerate(members) if member.condition in place_of and member.trial in trials
-        ]
-        for part in parts_of(shape, len(members), places, request):
-            expected = estimated(shape, part.width, execution)
-            before = request.history.seconds(shape, part.width, execution)
-            measured += [] if before is None else [len(blocks)]
-            seconds.append(expected.seconds if before is None else before)
-            chosen = tuple(
-                attrs.evolve(members[place], condition=place_of[members[place].condition]) for place in part.places
-            )
-            blocks.append(BlockPlan(len(blocks), chosen, part.width, shape.strategy, expected.steps, expected.memory))
-            parameters.append(shape.work.parameters)
-    manifest = manifest_of(experiment, resolved, request, kept, tuple(blocks))
+    estimates: list[BlockEstimate] = []
+    for group, parts in zip(groups, _parts(groups, request), strict=True):
+        for part in parts:
+            expected = estimated(group.shape, part.width, execution)
+            before = request.history.seconds(group.shape, part.width, execution)
+            estimates.append(BlockEstimate(group.shape.work.parameters, before, expected.seconds / DOUBT))
+            members = [group.members[place] for place in part.places]
+            chosen = tuple(attrs.evolve(member, condition=place_of[member.condition]) for member in members)
+            strategy = group.shape.strategy
+            blocks.append(BlockPlan(len(blocks), chosen, part.width, strategy, expected.steps, expected.memory))
+    manifest = attrs.evolve(plan.manifest, blocks=tuple(blocks))
     if execution.strategy == "tune":
         manifest = tuned(manifest, experiment)
-    return Plan(manifest, tuple(parameters), tuple(seconds), frozenset(measured))
+    return Plan(manifest, tuple(estimates))
+
+
+@attrs.frozen(eq=False)
+class Group:
+    """All trials of equal shape, by condition and then by index, and the places of those that are kept."""
+
+    shape: Shape
+    members: Sequence[Member]
+    places: Sequence[int]
+
+
+def _groups(
+    experiment: Experiment, resolved: Resolved, request: Request, kept: Sequence[int], *, download: bool
+) -> list[Group]:
+    sources = OnceOnly(request.execution.data_dir or None, download=download)
+    conditions = frozenset(kept)
+    trials = frozenset(kept_trials(request.trials, request.only))
+    groups = []
+    for group in groups_of(experiment.config_class, resolved.flat):
+        if conditions.isdisjoint(group):
+            continue
+        shape = measure(experiment, resolved.configs[group[0]], request.execution, sources)
+        if TRAIN.name not in request.stages:
+            shape = attrs.evolve(shape, passes={})
+        members: list[Member] = []
+        for index in group:
+            independent = experiment.hooks.select_unpaired_keys(config=resolved.configs[index]) or ()
+            members += members_of(index, resolved.flat[index], range(request.trials), request.seed, independent)
+        places = [
+            place for place, member in enumerate(members) if member.condition in conditions and member.trial in trials
+        ]
+        groups.append(Group(shape, members, places))
+    return groups
+
+
+def _parts(groups: Sequence[Group], request: Request) -> list[list[Part]]:
+    """Return the blocks of each group."""
+    execution = request.execution
+    if execution.device == "cpu":
+        costs = [estimated(group.shape, 1, execution).seconds for group in groups]
+        return cpu_parts([group.places for group in groups], costs, execution.jobs, request.block_size)
+    limit = total_memory(execution.device)
+
+    def fits(shape: Shape, width: int) -> bool:
+        return limit is None or estimated(shape, width, execution).memory <= limit
+
+    return [
+        device_parts(len(group.members), group.places, request.block_size, partial(fits, group.shape))
+        for group in groups
+    ]
 
 
 def refuse_many(conditions: int, trials: int) -> None:
@@ -143,36 +190,9 @@ def shape_text(config_class: type, flat: Mapping[str, Any]) -> str:
     return canonical({path: value for path, value in flat.items() if not keys[path].info.per_trial})
 
 
-def group_members(experiment: Experiment, resolved: Resolved, group: Sequence[int], request: Request) -> list[Member]:
-    """Return all trials of the conditions of a group, by condition and then by index."""
-    members = []
-    for index in group:
-        independent = experiment.hooks.select_unpaired_keys(config=resolved.configs[index]) or ()
-        members += members_of(index, resolved.flat[index], range(request.trials), request.seed, independent)
-    return members
-
-
-def parts_of(shape: Shape, count: int, places: Sequence[int], request: Request) -> list[Part]:
-    """Return the blocks of one group of ``count`` trials, of which those at ``places`` are kept."""
-    execution = request.execution
-    if execution.device == "cpu":
-        return cpu_parts(places, execution.jobs, request.block_size)
-    limit = total_memory(execution.device)
-
-    def fits(width: int) -> bool:
-        return limit is None or estimated(shape, width, execution).memory <= limit
-
-    return device_parts(count, places, request.block_size, fits)
-
-
-def manifest_of(
-    experiment: Experiment,
-    resolved: Resolved,
-    request: Request,
-    kept: Sequence[int],
-    blocks: tuple[BlockPlan, ...],
-) -> Manifest:
-    """Return the manifest; the conditions that a filter keeps are numbered anew."""
+def _manifest(experiment: Experiment, resolved: Resolved, request: Request, kept: Sequence[int]) -> Manifest:
+    """Return the manifest without its blocks; the conditions that a filter keeps are numbered anew."""
+    packages = {name: version(name) for name in ("xfw", "torch", "numpy")}
     values = [resolved.conditions[index].values for index in kept]
     return Manifest(
         run="",
@@ -186,18 +206,12 @@ def manifest_of(
         config_hash=config_hash([unstructure(resolved.configs[index]) for index in kept]),
         provenance=resolved.provenance,
         axes=resolved.axes,
-        conditions=tuple(Condition(index, each) for index, each in enumerate(values)),
-        blocks=blocks,
+        conditions=tuple(Condition(index, chosen) for index, chosen in enumerate(values)),
+        blocks=(),
         execution=request.execution,
-        versions=versions_of(experiment),
+        versions={experiment.name: experiment.version, **packages, "python": platform.python_version()},
         source=request.source,
     )
-
-
-def versions_of(experiment: Experiment) -> Mapping[str, str]:
-    """Return the versions that a run is planned with: the plugin's under its own name."""
-    packages = {name: version(name) for name in ("xfw", "torch", "numpy")}
-    return {experiment.name: experiment.version, **packages, "python": platform.python_version()}
 
 
 def stages_to_run(known: Sequence[Stage], upto: str | None, stored: Sequence[str]) -> tuple[str, ...]:

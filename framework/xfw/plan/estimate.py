@@ -1,30 +1,46 @@
-"""Predict a block's steps, memory and time from the shape of its network, before anything is computed.
+"""Measure one trial of a shape without training it, and predict a block's steps, memory and time.
 
-The rates are round numbers below what was measured (docs/performance.md): good to a factor of about two, enough to
-tell minutes from days.
+The rates are round numbers below what was measured (docs/performance.md), for the work that the core itself does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
+import torch
 from torch import nn
 
-from xfw.engine.batches import count_of, steps_of
-from xfw.experiment import Pass
+from xfw.data.sources import Sources
+from xfw.engine.batches import check_epochs, count_of, steps_of
+from xfw.engine.lanes import STREAMS
+from xfw.engine.strategy import choose
+from xfw.engine.work import Work, work_of
+from xfw.errors import UserError
+from xfw.experiment import Experiment, Pass
+from xfw.manifest import Execution
 
-__all__ = ["Estimate", "Work", "estimate", "work_of"]
+if TYPE_CHECKING:
+    from xfw.data.images import ImageData
+
+__all__ = ["Estimate", "OnceOnly", "Shape", "estimate", "estimated", "measure"]
+
+T = TypeVar("T")
+ITEM_SIZES = {"float32": 4, "float64": 8}
 
 
 @attrs.frozen
-class Work:
-    """What one model's network costs: parameters, multiply-adds per example, outputs of all maps, number of maps."""
+class Shape:
+    """What the trials of one shape have in common: strategy, work, how often each pass, length of each data set."""
 
-    parameters: int
-    products: int
-    outputs: int
-    maps: int
+    strategy: str
+    work: Work
+    passes: Mapping[Pass, int]
+    lengths: Mapping[str, int]
 
 
 @attrs.frozen
@@ -34,6 +50,79 @@ class Estimate:
     steps: int
     memory: int
     seconds: float
+
+
+class OnceOnly(Sources):
+    """Sources that read every data set once, for many shapes."""
+
+    def __init__(self, data_dir: str | None, *, download: bool = True) -> None:
+        super().__init__(data_dir, download=download)
+        self._read: dict[str, ImageData] = {}
+        self._derived: dict[str, Any] = {}
+
+    def load(self, name: str, **options: Any) -> ImageData:
+        """Return a data set, as read before where that happened."""
+        wanted = repr((name, sorted(options.items())))
+        if wanted not in self._read:
+            self._read[wanted] = super().load(name, **options)
+        return self._read[wanted]
+
+    def derived(self, name: str, make: Callable[[], T]) -> T:
+        """Return what ``make`` returned when this name was first asked for."""
+        if name not in self._derived:
+            self._derived[name] = make()
+        derived: T = self._derived[name]
+        return derived
+
+
+def measure(experiment: Experiment, config: Any, execution: Execution, sources: Sources) -> Shape:
+    """Load the data and find out what a network costs; the global random generator stays as it was.
+
+    So data are found, downloaded where allowed, and verified before anything is computed. Raises ``UserError`` for
+    data that are missing or damaged, for a network that this machine cannot hold, and for a strategy that the device
+    does not have.
+    """
+    hooks = experiment.hooks
+    try:
+        datasets = hooks.load_data(config=config, sources=sources)
+        passes = Counter(hooks.plan_passes(config=config))
+        lengths = {name: len(dataset) for name, dataset in datasets.items()}
+        check_epochs(list(passes), lengths)
+        model = outline(lambda: hooks.build_model(config=config))
+    except (MemoryError, OverflowError) as error:
+        raise UserError(
+            f"experiment '{experiment.name}': the plan does not fit into memory, since a size is too large",
+            hint=f"all keys with their values: xfw config {experiment.name}",
+            exit_code=2,
+        ) from error
+    seen = next((datasets[each.dataset] for each in passes), None)
+    work = work_of(model, seen)
+    needed, there = (
+        3 * work.parameters * ITEM_SIZES[execution.dtype],
+        os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+    )
+    if execution.device == "cpu" and needed > there:
+        raise UserError(
+            f"experiment '{experiment.name}': one network of {work.parameters:,} parameters takes at least "
+            f"{needed / 2**30:,.0f} GiB to train, and this machine has {there / 2**30:,.0f}",
+            hint="choose a smaller network",
+            exit_code=2,
+        )
+    return Shape(choose(model, execution.device, execution.strategy), work, passes, lengths)
+
+
+def outline(build: Callable[[], nn.Module]) -> nn.Module:
+    """Return a model whose parameters have shapes and no values, or the model itself where it cannot be made so."""
+    with torch.random.fork_rng(devices=[]):
+        try:
+            # Reading a file of weights into parameters without values warns.
+            with torch.device("meta"), warnings.catch_warnings(action="ignore"):
+                return build()
+        except (RuntimeError, TypeError, ValueError):
+            return build()
+
+
+# --- the model of costs -----------------------------------------------------------------------------------
 
 
 @attrs.frozen
@@ -54,37 +143,40 @@ OPERATIONS_PER_MAP = 9
 """Forward, backward and update of one map with its activation, in kernels of a captured step."""
 
 
-def work_of(model: nn.Module) -> Work:
-    """Count a model's work from its parameters: every matrix or kernel entry is one product per example.
-
-    Convolutions are used at many places; without running the model these are not known, and are left out.
-    """
-    matrices = [parameter for parameter in model.parameters() if parameter.dim() >= 2]
-    return Work(
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
-        products=sum(matrix.numel() for matrix in matrices),
-        outputs=sum(matrix.shape[0] for matrix in matrices),
-        maps=len(matrices),
-    )
-
-
 def estimate(
-    work: Work, epochs: Sequence[Pass], lengths: Mapping[str, int], width: int, device: str, itemsize: int = 4
+    work: Work,
+    passes: Iterable[Pass],
+    lengths: Mapping[str, int],
+    width: int,
+    device: str,
+    itemsize: int = 4,
+    strategy: str = "stack",
 ) -> Estimate:
     """Return the estimate of a block of ``width`` trials; ``lengths`` counts the examples of each data set."""
-    steps = sum(steps_of(epoch, lengths[epoch.dataset]) for epoch in epochs)
-    batch = max((epoch.batch_size for epoch in epochs), default=1)
-    rows = max((max(epoch.batch_size, epoch.evaluated) for epoch in epochs), default=1)
-    evaluated = sum(-(-steps_of(epoch, lengths[epoch.dataset]) // epoch.every) * epoch.evaluated for epoch in epochs)
-    examples = sum(count_of(e, lengths[e.dataset]) if e.steps is None else e.steps * e.batch_size for e in epochs)
+    counts = Counter(passes)
+    steps = batch = rows = evaluated = examples = 0
+    for spec, times in counts.items():
+        of_pass = steps_of(spec, lengths[spec.dataset])
+        steps += times * of_pass
+        batch, rows = max(batch, spec.batch_size), max(rows, spec.batch_size, spec.evaluated)
+        evaluated += times * -(-of_pass // spec.every) * spec.evaluated
+        examples += times * (count_of(spec, lengths[spec.dataset]) if spec.steps is None else of_pass * spec.batch_size)
     rates = CUDA if device.startswith("cuda") else CPU
+    # Lanes that run one after another leave their activations to the next one; captured lanes on side streams do not.
+    at_once = {"stack": width, "streams": min(width, STREAMS)}.get(strategy, 1)
     # Parameters, gradient, two moments, one snapshot; copies of three of the five while rehearsing. Measured on an
     # H100: 29.8 GiB for 256 trials of 2.9 million parameters, 29.5 predicted. Activations three times, eager and
     # captured ones not sharing memory: 120 trials of 5.8 million parameters with 9,216 tested images each needed
     # more than 73 GiB, 77 predicted.
     state = 5 * work.parameters * itemsize
-    memory = int(width * (2.0 * state + 3 * rows * work.outputs * itemsize)) + 200 * 2**20
+    memory = int(2.0 * state * width + 3 * rows * work.outputs * itemsize * at_once) + 200 * 2**20
     arithmetic = width * (3 * examples + evaluated) * work.products / rates.products
     traffic = steps * width * (8 * work.parameters + 4 * batch * work.outputs) * itemsize / rates.bytes
     launches = steps * work.maps * (OPERATIONS_PER_MAP * rates.operation + width * rates.lane)
     return Estimate(steps, memory, max(arithmetic, traffic) + launches)
+
+
+def estimated(shape: Shape, width: int, execution: Execution) -> Estimate:
+    """Return the steps, memory and time of a block of ``width`` trials."""
+    size = ITEM_SIZES[execution.dtype]
+    return estimate(shape.work, shape.passes, shape.lengths, width, execution.device, size, shape.strategy)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import socket
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,11 @@ import attrs
 
 from xfw.config.resolve import condition_configs
 from xfw.config.structure import canonical, unstructure
+from xfw.engine.work import work_of
 from xfw.errors import UserError
 from xfw.experiment import Experiment, Pass
 from xfw.manifest import BlockPlan, Execution, Manifest
-from xfw.plan.estimate import Work, work_of
-from xfw.plan.shape import Shape, estimated
+from xfw.plan.estimate import Shape, estimated, outline
 from xfw.store.claims import DONE, BlockState
 from xfw.store.rundir import list_runs
 
@@ -41,10 +43,10 @@ class BlockTiming:
 
 @attrs.frozen
 class Entry:
-    """One measured block: its work and passes, how it ran, and the seconds it took."""
+    """One measured block: its parameters' shapes and its passes, how it ran, and the seconds it took."""
 
-    work: Work
-    epochs: tuple[Pass, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    passes: Mapping[Pass, int]
     steps: int
     width: int
     strategy: str
@@ -65,19 +67,19 @@ class History:
         this width and number of steps as the model of ``plan/estimate`` scales.
         """
         alike = [entry for entry in self.entries if _alike(entry, shape, execution)]
-        if not alike or not shape.epochs:
+        if not alike or not shape.passes:
             return None
         best = min(alike, key=lambda entry: (abs(math.log(entry.width / width)), -entry.steps))
-        before = estimated(attrs.evolve(shape, epochs=best.epochs), best.width, execution).seconds
+        before = estimated(attrs.evolve(shape, passes=best.passes), best.width, execution).seconds
         return best.seconds * estimated(shape, width, execution).seconds / before
 
 
 def _alike(entry: Entry, shape: Shape, execution: Execution) -> bool:
-    if entry.work != shape.work or entry.strategy != shape.strategy or entry.manner != _manner(execution):
+    if entry.shapes != shape.work.shapes or entry.strategy != shape.strategy or entry.manner != _manner(execution):
         return False
-    if set(entry.epochs) != set(shape.epochs):
+    if entry.passes.keys() != shape.passes.keys():
         return False
-    return entry.steps == estimated(attrs.evolve(shape, epochs=entry.epochs), 1, execution).steps
+    return entry.steps == estimated(attrs.evolve(shape, passes=entry.passes), 1, execution).steps
 
 
 def _manner(execution: Execution) -> tuple[Any, ...]:
@@ -112,34 +114,23 @@ def history_of(experiment: Experiment, timings: Iterable[BlockTiming]) -> Histor
     """Return the history that finished blocks make; those of another version of the configuration are left out."""
     entries: list[Entry] = []
     configs: dict[str, Sequence[Any]] = {}
-    known: dict[str, Work] = {}
+    known: dict[str, tuple[tuple[int, ...], ...]] = {}
     for timing in timings:
-        if timing.seconds < SHORTEST or timing.block.steps < FEWEST:
+        block, run = timing.block, timing.manifest.run
+        if timing.seconds < SHORTEST or block.steps < FEWEST:
             continue
-        run = timing.manifest.run
         if run not in configs:
             try:
                 configs[run] = condition_configs(timing.manifest, experiment.config_class)
             except UserError:
                 configs[run] = ()
-        if configs[run]:
-            entries.append(_entry(experiment, configs[run], timing, known))
+        if not configs[run]:
+            continue
+        config = configs[run][block.members[0].condition]
+        text = canonical(unstructure(config))
+        if text not in known:
+            known[text] = work_of(outline(partial(experiment.hooks.build_model, config=config))).shapes
+        passes = Counter(experiment.hooks.plan_passes(config=config))
+        manner = _manner(timing.manifest.execution)
+        entries.append(Entry(known[text], passes, block.steps, block.width, block.strategy, manner, timing.seconds))
     return History(tuple(entries))
-
-
-def _entry(experiment: Experiment, configs: Sequence[Any], timing: BlockTiming, known: dict[str, Work]) -> Entry:
-    block = timing.block
-    config = configs[block.members[0].condition]
-    text = canonical(unstructure(config))
-    if text not in known:
-        known[text] = _work(experiment, config)
-    epochs = tuple(experiment.hooks.plan_passes(config=config))
-    manner = _manner(timing.manifest.execution)
-    return Entry(known[text], epochs, block.steps, block.width, block.strategy, manner, timing.seconds)
-
-
-def _work(experiment: Experiment, config: Any) -> Work:
-    import torch
-
-    with torch.random.fork_rng(devices=[]):
-        return work_of(experiment.hooks.build_model(config=config))

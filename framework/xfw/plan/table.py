@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -10,7 +12,17 @@ from xfw.manifest import BlockPlan, combined, spans
 from xfw.plan.build import Plan
 from xfw.terminal import Grid, render
 
-__all__ = ["as_data", "as_text", "counted", "duration", "origin_of_times", "size", "total_seconds"]
+__all__ = [
+    "as_data",
+    "as_text",
+    "counted",
+    "duration",
+    "least_seconds",
+    "origin_of_times",
+    "size",
+    "time_in_words",
+    "total_seconds",
+]
 
 TITLES = ("block", "conditions", "trials", "strategy", "width", "parameters", "steps", "memory", "time")
 NUMBERS = ("block", "width", "parameters", "steps", "memory", "time")
@@ -32,6 +44,7 @@ def as_data(plan: Plan) -> dict[str, Any]:
         "execution": attrs.asdict(manifest.execution),
         "blocks": [block_data(plan, block) for block in manifest.blocks],
         "seconds": total_seconds(plan),
+        "at_least": least_seconds(plan),
     }
 
 
@@ -42,28 +55,47 @@ def block_data(plan: Plan, block: BlockPlan) -> dict[str, Any]:
         "members": [attrs.asdict(member) for member in block.members],
         "width": block.width,
         "strategy": block.strategy,
-        "parameters": plan.parameters[block.index],
+        "parameters": plan.estimates[block.index].parameters,
         "steps": block.steps,
         "memory": block.memory,
-        "seconds": plan.seconds[block.index],
-        "measured": block.index in plan.measured,
+        "seconds": plan.estimates[block.index].seconds,
+        "at_least": plan.estimates[block.index].least,
     }
 
 
-def total_seconds(plan: Plan) -> float:
-    """Return the estimated time of the whole run in seconds, its blocks dealt over the jobs in their order."""
+def total_seconds(plan: Plan) -> float | None:
+    """Return the expected time of the whole run in seconds; None where that of a block is not known."""
+    seconds = [estimate.seconds for estimate in plan.estimates]
+    known = [value for value in seconds if value is not None]
+    return _dealt(known, plan) if len(known) == len(seconds) else None
+
+
+def least_seconds(plan: Plan) -> float:
+    """Return how many seconds the whole run takes at least."""
+    return _dealt([estimate.least for estimate in plan.estimates], plan)
+
+
+def _dealt(seconds: Sequence[float], plan: Plan) -> float:
+    """Return when the last block ends, the blocks dealt over the jobs in their order."""
     free = [0.0] * max(1, plan.manifest.execution.jobs)
-    for seconds in plan.seconds:
-        free[free.index(min(free))] += seconds
+    for block in seconds:
+        heapq.heapreplace(free, free[0] + block)
     return max(free)
+
+
+def time_in_words(seconds: float | None, least: float) -> str:
+    """Return an expected time: one that rests on earlier blocks, else a minute or more that it takes at least."""
+    if seconds is not None:
+        return duration(seconds)
+    return f"≥ {duration(least)}" if least >= 60 else "?"
 
 
 def origin_of_times(plan: Plan) -> str:
     """Return where the times of the blocks come from, in words."""
-    count, measured = len(plan.seconds), len(plan.measured)
-    if not measured:
-        return "rough estimate"
-    return "from earlier runs" if measured == count else f"{measured} of {count} blocks from earlier runs, else rough"
+    count, known = len(plan.estimates), sum(estimate.seconds is not None for estimate in plan.estimates)
+    if known == count:
+        return "from earlier runs"
+    return "not known before blocks like these have run here" + (f"; {known} of {count} have" if known else "")
 
 
 def as_text(plan: Plan) -> str:
@@ -86,10 +118,10 @@ def block_row(plan: Plan, block: BlockPlan) -> list[str]:
         spans(sorted({member.trial for member in block.members})),
         block.strategy,
         str(block.width),
-        f"{plan.parameters[block.index]:,}",
+        f"{plan.estimates[block.index].parameters:,}",
         f"{block.steps:,}",
         size(block.memory),
-        duration(plan.seconds[block.index]),
+        time_in_words(plan.estimates[block.index].seconds, plan.estimates[block.index].least),
     ]
 
 

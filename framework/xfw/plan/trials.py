@@ -10,10 +10,10 @@ import attrs
 
 from xfw import seeds
 from xfw.config.keys import Key, KeyInfo, Schema, split_points
-from xfw.config.points import collect, frozen
+from xfw.config.points import collect
 from xfw.config.structure import canonical
 from xfw.errors import Problem, UserError, WrongInput, did_you_mean, shortened
-from xfw.manifest import Member, show
+from xfw.manifest import Member, frozen, show
 
 __all__ = ["Only", "kept_conditions", "kept_trials", "members_of", "read_only"]
 
