@@ -34,6 +34,9 @@ MARKS = 8
 SIZES = (4.0, 5.5, 7.0)
 """Hollow markers of unequal size: of curves that lie on each other all can be seen."""
 COLUMNS = 4
+CURVES = 12
+"""The most curves of a panel that two keys tell apart."""
+
 PANELS = 36
 """The most panels of a figure; the numbers of all conditions are in the table."""
 
@@ -140,7 +143,8 @@ def layout_of(groups: Sequence[Group]) -> Layout:
     values = {name: _ordered(texts) for name, texts in values.items() if len(texts) > 1}
     keys = sorted(values, key=lambda name: -len(values[name]))
     colour = next((name for name in keys if len(values[name]) <= len(figures.STYLES) or _numeric(values[name])), None)
-    line = next((name for name in keys if name != colour and len(values[name]) <= len(figures.DASHES)), None)
+    room = CURVES // len(values[colour]) if colour else CURVES
+    line = next((name for name in keys if name != colour and len(values[name]) <= min(room, len(figures.DASHES))), None)
     panel = tuple(name for name in values if name not in (colour, line))
     return Layout((colour,) if colour else (), (line,) if line else (), panel, values)
 
@@ -250,7 +254,7 @@ def _legend_handles(layout: Layout, colours: Sequence[str], styles: Sequence[fig
 
     handles = []
     if layout.colour:
-        some = np.unique(np.linspace(0, len(colours) - 1, min(len(colours), 8)).round().astype(int)).tolist()
+        some = np.unique(np.linspace(0, len(colours) - 1, min(len(colours), 16)).round().astype(int)).tolist()
         for place in some:
             style = styles[place]
             text = f"{layout.colour[0]}={colours[place]}"

@@ -144,10 +144,11 @@ def legend_columns(labels: Sequence[str], width: float) -> int:
     return max(1, min(len(labels), int(width / wide)))
 
 
-def legend_below(figure: Figure, handles: Sequence[Any], width: float) -> None:
-    """Put a legend below the panels, where it hides no data."""
+def legend_below(figure: Figure, handles: Sequence[Any], width: float, **how: Any) -> None:
+    """Put a legend below the panels, where it hides no data; ``how`` goes to matplotlib."""
     labels = [str(handle.get_label()) for handle in handles]
-    figure.legend(handles=list(handles), loc="outside lower left", ncols=legend_columns(labels, width))
+    columns = {"ncols": legend_columns(labels, width)}
+    figure.legend(handles=list(handles), loc="outside lower left", **(columns | how))
 
 
 def render(figure: Figure, form: str) -> bytes:

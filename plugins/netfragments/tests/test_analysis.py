@@ -12,10 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 from xfw.analysis.output import Output
+from xfw.analysis.shared import all_analyzers
 from xfw.cli.main import invoke
 from xfw.errors import UserError
+from xfw.plugins.registry import load_experiment
 from xfw.store.results import Results
 from xfw.store.rundir import find_run
+from xfw.testing.figures import Drawn, problems_of
 from xfw_netfragments.analysis import frames, robustness, support
 from xfw_netfragments.analysis.rows import Row, condition_rows, published_rows, schedule_of
 
@@ -54,7 +57,7 @@ def test_a_figure_has_a_panel_for_each_schedule_and_a_line_for_each_threshold(pu
     rows = [each for each in published_rows(published / "reference_results.json") if each.interrupt == 0]
     spec = robustness.FIGURES[0]
     figure = robustness.draw(spec, rows, {0.1: 0.97, 0.2: 0.96})
-    assert (figure.get_size_inches() * figure.dpi).tolist() == [3900.0, 900.0]
+    assert (figure.get_size_inches() * figure.dpi).tolist() == [3900.0, 1080.0]
     titles = [axes.get_title() for axes in figure.axes[:3]]
     assert titles == [f"Power Factor γ = {text}" for text in ("0.6 + 0.2t", "1.2 + 0.2t", "1.8 + 0.1t")]
     found = lines_of(figure, 1)
@@ -86,7 +89,7 @@ def test_published_results_are_drawn_without_a_run(published: Path, tmp_path: Pa
     for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     with Image.open(tmp_path / "a" / "1_noise_reduction.png") as image:
-        assert image.size == (3900, 900)
+        assert image.size == (3900, 1080)
 
 
 def test_the_silent_network_of_the_paper() -> None:
@@ -233,3 +236,15 @@ def test_pictures_of_a_run_stand_in_its_report(run: Run, tmp_path: Path) -> None
     names = {path.name for path in (find_run(tmp_path, results.run).report_dir / "live").iterdir()}
     assert not any(name.startswith(("epoch0000", "epoch0001")) for name in names)
     assert "epoch0002_condition0_trial0_image0.png" in names
+
+
+def test_figures_can_be_read(run: Run) -> None:
+    """No legend lies over data, every entry has its line in sight, and no two lines look alike."""
+    results = run("--trials", "2", "-s", "evaluate.noise=[0.05,0.2]", "-s", "evaluate.line_interrupt=[2,4]")
+    experiment = load_experiment("netfragments")
+    drawn = Drawn()
+    for analyzer in all_analyzers(experiment.hooks.define_metrics(), experiment.hooks.analyze()).values():
+        if analyzer.name in ("curves", "robustness", "support"):
+            analyzer.run(results, analyzer.options() if analyzer.options else None, drawn)
+    assert len(drawn.figures) == 8
+    assert {name: problems for name, figure in drawn.figures.items() if (problems := problems_of(figure))} == {}

@@ -15,9 +15,10 @@ import pytest
 from xfw.analysis.output import Output
 from xfw.cli.main import invoke
 from xfw.store.results import Results
+from xfw.testing.figures import problems_of
 from xfw_neuronal_decay import published as files
 from xfw_neuronal_decay.analysis import plots, report
-from xfw_neuronal_decay.analysis.figures import AVERAGE, PLOTS, scientific
+from xfw_neuronal_decay.analysis.figures import AVERAGE, PLOTS, Plot, scientific
 from xfw_neuronal_decay.quantities import METRICS
 from xfw_neuronal_decay.sample import Parameters, Study, from_results, select
 
@@ -413,6 +414,15 @@ def test_legends_of_strengths_come_from_the_recorded_parameters(study: Study, tm
         r"$\lambda = 5\cdot 10^{-5}$",
     ]
     assert scientific(2.5e-4) == r"2.5\cdot 10^{-4}"
+
+
+@pytest.mark.parametrize("plot", PLOTS, ids=lambda plot: plot.name)
+def test_figures_can_be_read(study: Study, tmp_path: Path, plot: Plot) -> None:
+    """No legend lies over data, every entry has its line in sight, and no two lines look alike."""
+    if not {*plot.numbers} <= {sample.number for sample in study.samples}:
+        pytest.skip(f"the published files lack an experiment of {plot.numbers}")
+    _, drawn = figure(study, plot.name, tmp_path)
+    assert problems_of(drawn) == []
 
 
 def test_one_seed_has_no_bands(study: Study, tmp_path: Path) -> None:

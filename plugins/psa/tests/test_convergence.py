@@ -81,7 +81,7 @@ def test_modes_have_their_names_colours_and_order() -> None:
 
 
 def test_modes_without_results_are_left_out() -> None:
-    axes = panel({("18*18", "output"): [[1, 2, 3]], ("18*18", "full"): [[np.nan, np.nan, np.nan]]})
+    axes = panel({("18*18", "output"): [[1, 20, 3]], ("18*18", "full"): [[np.nan, np.nan, np.nan]]})
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["Output Ablation", "ZeroR Baseline"]
 
 
@@ -97,6 +97,13 @@ def test_the_mean_and_all_trials_can_be_drawn() -> None:
     drawn = [line.get_ydata().tolist() for line in axes.lines if to_hex(line.get_color()) == "#a1887f"]
     assert drawn == [[50, 40, 60], [10, 20, 30]]
     assert len(axes.get_legend().get_texts()) == 2
+
+
+@pytest.mark.parametrize(("value", "place"), [(50.0, "below"), (5.0, "above")])
+def test_a_baseline_outside_the_axis_is_said_and_has_no_entry(value: float, place: str) -> None:
+    axes = panel({("1*1024", "none"): [[value, value + 1, value + 2]]})
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["Control (None)"]
+    assert f"ZeroR Baseline 11.02 %, {place} this axis" in [text.get_text() for text in axes.texts]
 
 
 def test_axes_have_the_limits_of_all_trials_and_modes() -> None:

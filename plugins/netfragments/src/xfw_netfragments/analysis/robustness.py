@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ANALYZER", "FIGURES", "Options", "draw", "run", "spatial"]
 
-PANEL, HEIGHT, DPI = 13.0 / 3.0, 3.0, 300
-FONT = 14
+PANEL, HEIGHT, DPI = 13.0 / 3.0, 3.6, 300
+FONT, SMALL = 14, 9
+MARGIN = 0.01
 NOISE_TICKS = (0.0, 0.05, 0.1, 0.15, 0.2)
 
 
@@ -41,7 +42,7 @@ class Options:
 
 @attrs.frozen
 class Figures:
-    """One of the six figures: its file, measure, y label, limits, and what is on the x axis."""
+    """One of the six figures: its file, measure, y label, limits (the lower one at most), and what is on the x axis."""
 
     name: str
     measure: str
@@ -136,7 +137,22 @@ def draw(spec: Figures, rows: Sequence[Row], silent: dict[float, float]) -> Figu
                 start = "Autoencoder" if schedule is None else f"Power Factor γ = {schedule[0]:g} + {schedule[1]:g}t"
                 axes[place].set_title(start)
         axes[0].set_ylabel(spec.label)
+        values = [row.drawn(spec.measure) for row in rows]
+        lowest = min([spec.limits[0], *(mean - spread - MARGIN for mean, spread in values if np.isfinite(mean))])
+        for panel in axes:
+            panel.set_ylim(lowest, spec.limits[1])
+        _legend(figure, axes, _spread([row.values[spec.measure][2] for row in rows if spec.measure in row.values]))
     return figure
+
+
+def _legend(figure: Figure, panels: Sequence[Axes], spread: str | None) -> None:
+    """Explain the lines of all panels below them: within a panel some training would lie behind the legend."""
+    handles = {str(line.get_label()): line for axes in panels for line in axes.lines}
+    width, _ = figure.get_size_inches()
+    columns = max(1, int(width / 1.4))
+    figures.legend_below(
+        figure, list(handles.values()), width, ncols=columns, title=spread, fontsize=SMALL, title_fontsize=SMALL
+    )
 
 
 def _panel(axes: Axes, spec: Figures, rows: Sequence[Row], silent: dict[float, float]) -> None:
@@ -154,7 +170,7 @@ def _panel(axes: Axes, spec: Figures, rows: Sequence[Row], silent: dict[float, f
     if spec.measure == "noise_reduction" and silent:
         x = np.array(sorted(silent))
         axes.plot(x, [silent[place] for place in x], color="grey", linestyle="--", linewidth=1, label="silent")
-    _axes(axes, spec, _spread([row.values[spec.measure][2] for row in rows if spec.measure in row.values]))
+    _axes(axes, spec)
 
 
 def _spread(counts: Sequence[int]) -> str | None:
@@ -169,9 +185,7 @@ def _order(row: Row) -> float:
     return np.inf if row.theta is None else 0.5 - row.theta
 
 
-def _axes(axes: Axes, spec: Figures, spread: str | None) -> None:
-    axes.set_ylim(*spec.limits)
-    axes.legend(fontsize=FONT - 5, labelspacing=0.2, title=spread, title_fontsize=FONT - 5)
+def _axes(axes: Axes, spec: Figures) -> None:
     if not spec.noise:
         axes.set_xlim(-0.1, 7.1)
         axes.set_xlabel("Line Interrupt")

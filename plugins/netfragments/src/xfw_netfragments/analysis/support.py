@@ -95,7 +95,7 @@ def _draw(epochs: NDArray[np.int64], curves: dict[str, NDArray[np.float64]], lim
         axes.set_ylim(0, TOP)
         axes.set_xlabel("Epoch")
         axes.set_ylabel("Support Strength")
-        axes.legend(loc="lower right")
+        figures.legend_below(figure, axes.get_legend_handles_labels()[0], 6.0)
     return figure
 
 

@@ -42,6 +42,7 @@ SETTINGS: Any = {
     "font.family": "serif",
     "font.serif": ["STIXGeneral", "DejaVu Serif"],
     "mathtext.fontset": "stix",
+    "text.parse_math": True,
     "axes.grid": False,
     "axes.spines.top": False,
     "axes.spines.right": False,

@@ -166,7 +166,13 @@ def _draw_panel(axes: Axes, study: Study, name: str, drawn: Sequence[tuple[str, 
     for mode, cell in drawn:
         for position, line in enumerate(lines_of(cell, mode, options)):
             _draw_line(axes, study, line, named=position == 0, thin=options.trials == "all")
-    axes.axhline(study.z_val, color=palette.BLACK, linestyle="--", linewidth=1.2, label="ZeroR Baseline", zorder=2)
+    low, high = limits(every)
+    if low <= study.z_val <= high:
+        axes.axhline(study.z_val, color=palette.BLACK, linestyle="--", linewidth=1.2, label="ZeroR Baseline", zorder=4)
+    else:
+        place = "below" if study.z_val < low else "above"
+        said = f"ZeroR Baseline {study.z_val:.2f} %, {place} this axis"
+        axes.text(0.985, 0.03, said, transform=axes.transAxes, ha="right", fontsize=10, zorder=10)
     axes.set_xlim(study.first_loop - 0.5, study.first_loop + longest - 0.5)
     _scale_accuracy(axes, every)
     axes.grid(True, alpha=0.3)

@@ -91,7 +91,12 @@ def legend(axes: Axes, title: str = "", order: Sequence[str] = ()) -> list[Any]:
     if not chosen:
         return []
     shown = axes.legend(
-        [named[name] for name in chosen], chosen, title=title or None, loc="upper right", fontsize=10, title_fontsize=11
+        [named[name] for name in chosen],
+        chosen,
+        title=title or None,
+        loc="upper center",
+        fontsize=10,
+        title_fontsize=11,
     )
     shown.set_alignment("left")
     shown.set_zorder(30)
