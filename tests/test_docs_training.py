@@ -69,7 +69,7 @@ def test_the_shown_groups_leave_biases_and_norms_undecayed() -> None:
 def test_the_shown_schedules_and_hooks_run() -> None:
     scheduled, scalars = shown("Schedules")
     fixing, summing = shown("Gradients")
-    (weights,) = shown("Weights")
+    weights, loading = shown("Weights")
 
     class Model(nn.Module):
         def __init__(self) -> None:
@@ -80,6 +80,12 @@ def test_the_shown_schedules_and_hooks_run() -> None:
     def on_start(block: Any, source: Any) -> None:
         fixing["on_start"](block, source)
         summing["on_start"](block, source)
+
+    def on_end(block: Any) -> None:
+        weights["on_end"](block)
+        model = Model()
+        loading["load_into"](model, block.checkpoint("end")[1])
+        assert torch.equal(model.body.weight, block.parameters["body.weight"][1])
 
     @attrs.frozen(kw_only=True)
     class Config:
@@ -100,7 +106,7 @@ def test_the_shown_schedules_and_hooks_run() -> None:
         on_start=on_start,
         before_update=summing["before_update"],
         on_epoch_end=weights["on_epoch_end"],
-        on_end=weights["on_end"],
+        on_end=on_end,
     )
     trained = train_block(made)
     assert (trained.commit.state["values/path"] > 0).all()

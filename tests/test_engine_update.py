@@ -436,3 +436,47 @@ def test_the_best_network_so_far_is_kept_trial_by_trial() -> None:
         assert not torch.equal(best, losses[-1])
 
     train_block(experiment(lambda config: xfw.SGD(lr=8.0), on_epoch_end=on_epoch_end, on_end=on_end), trials=6)
+
+
+# --- checkpoints ------------------------------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_is_a_state_dictionary_of_its_moment(tmp_path: Path) -> None:
+    paths: list[Any] = []
+    seen: list[torch.Tensor] = []
+
+    def on_epoch_end(block: Any) -> None:
+        marked = torch.tensor([block.epoch % 2 == 0, True, True])
+        paths.append(block.checkpoint("walk", where=marked))
+        seen.append(block.parameters["body.0.weight"].clone())
+
+    made = experiment(lambda config: xfw.SGD(lr=0.1), on_epoch_end=on_epoch_end)
+    session = block_session(made, trials=2, width=3)
+    session.block._folder = tmp_path
+    session.start(None)
+    session.run()
+    assert [len(found) for found in paths] == [2] * PASSES
+    assert [found[0] is None for found in paths] == [False, True, False, True]
+    assert len(list((tmp_path / "checkpoints" / "walk").iterdir())) == 6
+    for number, found in enumerate(paths):
+        tensors, about = xfw.read_checkpoint(found[1])
+        assert (about["condition"], about["trial"]) == ("0", "1")
+        assert about["pass"] == str(number)
+        model = Net()
+        model.load_state_dict({name: torch.tensor(value) for name, value in tensors.items()})
+        assert torch.equal(model.body[0].weight, seen[number][1])
+
+
+def test_a_checkpoint_of_a_snapshot_holds_that(tmp_path: Path) -> None:
+    def on_end(block: Any) -> None:
+        (path,) = block.checkpoint("end", weights="average")
+        found = torch.tensor(xfw.read_checkpoint(path)[0]["body.0.weight"])
+        assert torch.equal(found, block.snapshot_views("average")["body.0.weight"][0])
+        assert not torch.equal(found, block.parameters["body.0.weight"][0])
+        with pytest.raises(xfw.UserError, match="no snapshot 'averge'"):
+            block.checkpoint("end", weights="averge")
+
+    session = block_session(experiment(lambda config: xfw.SGD(lr=0.1, average=0.9), on_end=on_end), trials=1)
+    session.block._folder = tmp_path
+    session.start(None)
+    session.run()

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from xfw.engine.batches import Resident
     from xfw.engine.block import Block
     from xfw.engine.rng import Rng
+    from xfw.engine.update import Updating
+    from xfw.store.checkpoints import read_checkpoint
     from xfw.store.results import Results
     from xfw.store.sources import TrialSource
 
@@ -57,11 +59,13 @@ __all__ = [
     "Stage",
     "Stream",
     "TrialSource",
+    "Updating",
     "UserError",
     "Variable",
     "WrongInput",
     "hookimpl",
     "key",
+    "read_checkpoint",
     "schedules",
 ]
 
@@ -73,8 +77,10 @@ _HEAVY = {
     "Rng": "xfw.engine.rng",
     "Sources": "xfw.data.sources",
     "TrialSource": "xfw.store.sources",
+    "Updating": "xfw.engine.update",
+    "read_checkpoint": "xfw.store.checkpoints",
 }
-"""Types of what hooks receive: imported when they are looked up, so that annotations cost nothing."""
+"""What is imported only when it is looked up: types of what hooks receive, so that annotations cost nothing."""
 
 
 def __getattr__(name: str) -> Any:

@@ -187,6 +187,7 @@ def work(run: RunDir, plan: BlockPlan, experiment: Experiment, control: Control,
         control=control,
         log=log,
         live=run.report_dir / "live",
+        folder=run.path,
         stored=lambda reference: stored_trials(run, plan, experiment, find_run(run.results_dir, reference)),
     )
 

@@ -22,6 +22,7 @@ from xfw.errors import UserError, did_you_mean
 from xfw.experiment import Dataset
 from xfw.manifest import Member
 from xfw.seeds import generator
+from xfw.store.checkpoints import FOLDER, write_checkpoint
 from xfw.store.sources import TrialSource
 
 __all__ = ["Block"]
@@ -48,6 +49,7 @@ class Block:
         live: Path | None = None,
         diary: Callable[[str], None] = lambda _text: None,
         stored: Callable[[str], list[TrialSource]] | None = None,
+        folder: Path | None = None,
     ) -> None:
         self.members, self.configs, self.size = tuple(members), tuple(configs), len(members)
         self.conditions = conditions
@@ -60,7 +62,7 @@ class Block:
         self.snapshots: dict[str, torch.Tensor] = trainer.update.snapshots
         self.epoch, self.epochs, self.first_epoch, self.done_epochs, self.stage = 0, 0, 0, 0, ""
         self._live = live
-        self._stored = stored
+        self._stored, self._folder = stored, folder
         self.finite = torch.ones(len(members), dtype=torch.bool, device=self.device)
         self._warned: set[str] = set()
 
@@ -148,6 +150,24 @@ class Block:
         """Return what schedules may change, as of the last update, each ``[T]``: ``"lr"``, scheduled buffers."""
         return {name: now.clone() for name, now in self.trainer.update.numbers().items()}
 
+    def checkpoint(self, name: str, where: torch.Tensor | None = None, weights: str = "") -> list[Path | None]:
+        """Write each trial's parameters and buffers as a file of its own, now; return the paths, one per member.
+
+        With the current ones, or those of a snapshot; None for trials that are not marked. The files never change.
+        """
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="xfw-run-"))
+        tensors = self._on_host(weights)
+        position = {"pass": str(self.first_epoch + self.epoch), "stage": self.stage}
+        paths: list[Path | None] = []
+        for lane, member in enumerate(self.members[: self._recorder.size]):
+            about = {"condition": str(member.condition), "trial": str(member.trial), "key": member.key, **position}
+            own = {path: tensor[lane].numpy() for path, tensor in tensors.items()}
+            label = f"{member.condition}-{member.trial}"
+            marked = where is None or bool(where[lane])
+            paths.append(write_checkpoint(self._folder / FOLDER, name, label, own, about) if marked else None)
+        return paths
+
     def reset_optimizer(self, where: torch.Tensor | None = None) -> None:
         """Forget the optimizer's moments and step counters."""
         if self.trainer.update.optimizer is not None:
@@ -223,6 +243,17 @@ class Block:
         """Return arena and buffers by what is added to a snapshot's name: names of data sets, so none holds another."""
         network = self.trainer.network
         return {"": network.arena_TP, **{f".buffers.{name}": buffer for name, buffer in network.buffers.items()}}
+
+    def _on_host(self, snapshot: str) -> dict[str, torch.Tensor]:
+        """Return all trials' parameters and buffers ``[T, …]`` by the names of a state dictionary."""
+        if snapshot and not self.has_snapshot(snapshot):
+            raise UserError(f"checkpoint: no snapshot '{snapshot}'", hint=did_you_mean(snapshot, self.snapshots))
+        current, network = self._state_of_network(), self.trainer.network
+        chosen = {path: self.snapshots.get(f"{snapshot}{path}", own) for path, own in current.items()}
+        host = {path: own.detach().cpu() for path, own in (chosen if snapshot else current).items()}
+        tensors = network.layout.views(host.pop(""))
+        tensors |= {alias: tensors[owner] for alias, owner in network.shared.items()}
+        return tensors | {path.removeprefix(".buffers."): own for path, own in host.items()}
 
     def _flat_positions(self, lane: int, name: str, index: Index) -> np.ndarray:
         layout = self.trainer.network.layout

@@ -38,7 +38,7 @@ class Recorder:
     def __init__(self, declared: Records, size: int, device: torch.device) -> None:
         self._streams = {stream.name: stream for stream in declared.streams}
         self._arrays = {array.name: array for array in declared.arrays}
-        self._size, self._device = size, device
+        self.size, self._device = size, device
         self._pending: list[_Rows] = []
         self._host: dict[str, dict[str, list[np.ndarray]]] = {}
         self._finals: dict[str, ArrayValue] = {}
@@ -80,14 +80,14 @@ class Recorder:
         is_text = declared is not None and declared.dtype == "text"
         host = self._texts(f"array '{name}'", values) if is_text else _to_numpy(values)
         self._check(f"array '{name}'", host.shape)
-        self._finals[name] = host[: self._size].astype(_dtype(declared, host))  # a copy: it may change
+        self._finals[name] = host[: self.size].astype(_dtype(declared, host))  # a copy: it may change
 
     def ragged(self, name: str, values: Sequence[np.ndarray]) -> None:
         """Set a final array whose shape may differ between trials, one array per lane."""
-        if len(values) < self._size:
+        if len(values) < self.size:
             raise UserError(f"array '{name}' has {len(values)} values, expected one for each trial of the block")
         declared = self._arrays.get(name)
-        own = [np.array(value) for value in values[: self._size]]
+        own = [np.array(value) for value in values[: self.size]]
         self._finals[name] = [value.astype(_dtype(declared, value)) for value in own]
 
     def flush(self, *more: torch.Tensor) -> tuple[dict[str, list[dict[str, np.ndarray]]], list[np.ndarray]]:
@@ -103,7 +103,7 @@ class Recorder:
             on_host: dict[str, np.ndarray] = {}
             for name, value in held.values.items():
                 array = next(moved) if isinstance(value, torch.Tensor) else np.asarray(value)
-                on_host[name] = array[:, : self._size]
+                on_host[name] = array[:, : self.size]
             typed = {
                 v.name: on_host[v.name].astype(declared_dtype(v.dtype)) for v in self._streams[held.stream].variables
             }
@@ -126,20 +126,20 @@ class Recorder:
 
     def _texts(self, what: str, values: Any) -> np.ndarray:
         """Return texts as an array of objects; one text stands for all trials."""
-        array = np.full(self._size, values, object) if isinstance(values, str) else np.array(values, object)
+        array = np.full(self.size, values, object) if isinstance(values, str) else np.array(values, object)
         wrong = [value for value in array.flat if not isinstance(value, str)]
         if wrong:
             raise UserError(f"{what}: found {wrong[0]!r}, expected text")
         return array
 
     def _check(self, what: str, shape: Sequence[int]) -> None:
-        if not shape or shape[0] < self._size:
+        if not shape or shape[0] < self.size:
             raise UserError(f"{what} has shape {tuple(shape)}, expected one entry for each trial of the block")
 
     def _share_of_time(self) -> np.ndarray:
         now = time.perf_counter()
         spent, self._last = now - self._last, now
-        return np.full(self._size, spent / self._size)
+        return np.full(self.size, spent / self.size)
 
 
 def _own(value: Value) -> _Held:

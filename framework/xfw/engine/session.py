@@ -70,14 +70,15 @@ def run_block(
     log: Callable[[str], None],
     live: Path | None = None,
     stored: Callable[[str], list[TrialSource]] | None = None,
+    folder: Path | None = None,
 ) -> list[str]:
     """Take a block through its stages, or go on from its last commit; return one status per member.
 
-    ``live`` is the folder of files that the plugin shows while it runs; ``stored`` reads the block's trials of
-    another run. Raises Interrupted after a commit when
-    ``control`` asks to stop. Exceptions of the plugin pass through.
+    ``folder`` is the run's, ``live`` the folder of files that the plugin shows while it runs; ``stored`` reads the
+    block's trials of another run. Raises Interrupted after a commit when ``control`` asks to stop. Exceptions of the
+    plugin pass through.
     """
-    session = Session(manifest, plan, experiment, committer, control, log, live, stored)
+    session = Session(manifest, plan, experiment, committer, control, log, live, stored, folder)
     if restored is None:
         session.start(source)
     else:
@@ -98,6 +99,7 @@ class Session:
         log: Callable[[str], None],
         live: Path | None = None,
         stored: Callable[[str], list[TrialSource]] | None = None,
+        folder: Path | None = None,
     ) -> None:
         self.hooks, self.committer, self.control, self.log = experiment.hooks, committer, control, log
         self.plan = plan
@@ -118,6 +120,7 @@ class Session:
             live,
             diary=log,
             stored=stored,
+            folder=folder,
         )
         if self.hooks.before_update.get_hookimpls():
             self.trainer.update.observe = lambda update: self.hooks.before_update(block=self.block, update=update)

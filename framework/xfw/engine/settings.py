@@ -20,7 +20,7 @@ from xfw.errors import UserError, did_you_mean
 from xfw.experiment import Group, Optimizer
 from xfw.schedules import Schedule
 
-__all__ = ["Follower", "Settings", "exact_dtype", "groups_of", "settings_of"]
+__all__ = ["Follower", "Settings", "exact_dtype", "groups_of", "settings_of", "spec_of"]
 
 OF_THE_CORE = ("foreach", "fused", "capturable", "differentiable")
 """Arguments of torch's optimizers that say how to compute, not what."""
@@ -105,6 +105,31 @@ def settings_of(specs: Sequence[Optimizer], count: int, device: torch.device) ->
     if len({tuple(group.where for group in spec.groups) for spec in specs}) > 1:
         raise UserError("the trials of one block have different groups of parameters")
     return kind, [_stack([_complete(kind, spec, place) for spec in specs], device) for place in range(count)]
+
+
+def spec_of(found: Any, model: nn.Module) -> Any:
+    """Return an ordinary optimizer over a model's parameters as an ``Optimizer``; anything else as it is."""
+    if not isinstance(found, torch.optim.Optimizer):
+        return found
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    groups, taken = [], []
+    for group in found.param_groups:
+        missing = [parameter for parameter in group["params"] if id(parameter) not in names]
+        if missing:
+            raise UserError(
+                "build_optimizer: an optimizer has a tensor that is no parameter of the model",
+                hint="take them from the argument `model`: model.parameters()",
+            )
+        values = {name: group[name] for name in _defaults(_plain_kind(type(found))) if name in group}
+        groups.append(Group(own := [names[id(parameter)] for parameter in group["params"]], **values))
+        taken += own
+    idle = [name for name, p in model.named_parameters() if p.requires_grad and name not in taken]
+    if idle:
+        raise UserError(
+            f"build_optimizer: the optimizer leaves out {', '.join(idle[:3])}",
+            hint="set requires_grad to False where a parameter shall not train",
+        )
+    return Optimizer(type(found), groups=groups, **groups[0].values)
 
 
 def groups_of(spec: Optimizer | None, model: nn.Module) -> dict[str, int]:
