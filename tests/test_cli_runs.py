@@ -8,15 +8,17 @@ import os
 import sys
 from pathlib import Path
 
+import attrs
 import pytest
 import xarray
 from xfw.cli.main import invoke
 from xfw.cli.runs import overall
 from xfw.store import claims
 from xfw.store.claims import BlockState
+from xfw.store.commit import Committer
 from xfw.store.rundir import create_run, list_runs
 from xfw.testing import small
-from xfw.testing.runs import RECORDS, finish_block, finished_run, make_manifest, metrics_of, small_run
+from xfw.testing.runs import RECORDS, commit_rows, finish_block, finished_run, make_manifest, metrics_of, small_run
 
 SWEEP = {"net.mode": ["none", "output"]}
 
@@ -116,6 +118,18 @@ def test_show_prints_configuration_blocks_and_streams(capsys):
         assert part in text
     assert "stream epoch: 4 rows of correct, loss, accepted, per_class" in text
     assert "blocks: 2 done" in text
+
+
+def test_show_says_how_a_block_ran_once_that_is_known(capsys):
+    run = create_run(Path("results"), make_manifest(blocks=2), RECORDS)
+    plan = run.manifest.blocks[0]
+    layout = {"strategy": "stack", "lowering": "twin, modules"}
+    Committer(run.block_dir(0)).commit(attrs.evolve(commit_rows(plan.members, plan.width, 0, 2), layout=layout))
+    first, second = as_json(capsys, "show", "demo")["blocks"]
+    assert (first["ran"], second["ran"]) == ("stack (twin, modules)", "")
+    text = printed(capsys, "show", "demo")
+    assert "stack (twin, modules)" in text
+    assert f"{second['strategy']}, planned" in text
 
 
 def test_show_says_why_a_block_failed(capsys):

@@ -131,10 +131,22 @@ def block_entry(run: RunDir, states: Sequence[BlockState], index: int) -> dict[s
         "attempts": found.attempts,
         "trials": len(plan.members),
         "strategy": plan.strategy,
+        "ran": ran(run, index),
         "width": plan.width,
         "owner": found.owner if found.claim else "",
         "reason": found.end.reason if found.end else "",
     }
+
+
+def ran(run: RunDir, index: int) -> str:
+    """Return how a block's steps have been run up to its last commit; empty where that cannot be read."""
+    from xfw.store.gather import strategy_of
+    from xfw.store.state import load_layout
+
+    try:
+        return strategy_of(load_layout(run.block_dir(index)))
+    except UserError:
+        return ""
 
 
 def stored_streams(run: RunDir) -> dict[str, Any]:
@@ -200,4 +212,5 @@ def print_blocks(blocks: Sequence[Mapping[str, Any]]) -> None:
     names = ("block", "trials", "strategy", "state", "attempts", "reason")
     shown = [block for block in blocks if len(blocks) <= 20 or block["state"] != "done"]
     if shown:
-        print_table(names, [[str(block[name]) for name in names] for block in shown])
+        rows = [dict(block) | {"strategy": block["ran"] or f"{block['strategy']}, planned"} for block in shown]
+        print_table(names, [[str(row[name]) for name in names] for row in rows])

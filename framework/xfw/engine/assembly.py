@@ -5,7 +5,9 @@ Axes: T trial (lane) of the block.
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,18 +18,16 @@ import torch
 from xfw.config.resolve import condition_configs
 from xfw.data.sources import Sources
 from xfw.engine.batches import Draw, Resident, check_epochs, prepared_once, to_device
-from xfw.engine.lanes import LaneStepper
-from xfw.engine.memory import keep_freed_memory
 from xfw.engine.network import Network, initial_model
+from xfw.engine.rehearsal import Rehearsal, fast_ways, make_way
 from xfw.engine.rng import key_words
 from xfw.engine.settings import groups_of
-from xfw.engine.step import StepCode, step_code
-from xfw.engine.strategy import Stepper, make_stepper
+from xfw.engine.steppers import StepCode, Stepper, step_code
 from xfw.engine.trainer import Trainer
 from xfw.engine.update import Update
 from xfw.errors import UserError
 from xfw.experiment import Dataset, Pass, Records
-from xfw.seeds import generator
+from xfw.seeds import derive, generator
 
 if TYPE_CHECKING:
     from xfw.experiment import Experiment
@@ -50,7 +50,8 @@ class Parts:
     datasets: Mapping[str, Dataset]
     epochs: Sequence[Pass]
     update: Update
-    code: StepCode
+    build: Callable[[Sequence[int], Sequence[int], torch.dtype], Network]
+    code: Callable[[torch.dtype], StepCode]
     words_T2: torch.Tensor
     draw: Draw
     records: Records
@@ -67,26 +68,26 @@ def assemble(manifest: Manifest, plan: BlockPlan, experiment: Experiment) -> Par
     configs = [by_condition[member.condition] for member in lanes]
     device = torch.device(manifest.execution.device)
     keys = [int(member.key, 16) for member in lanes]
-    models = [
-        initial_model(lambda config=config: hooks.build_model(config=config), key)  # type: ignore[misc]
-        for config, key in zip(configs, keys, strict=True)
-    ]
     specs = [hooks.build_optimizer(config=config) for config in configs]
-    dtype = getattr(torch, manifest.execution.dtype)
-    network = Network(models, device, dtype, groups_of(specs[0], models[0]))
-    if device.type == "cuda" and _needs_deterministic_kernels(network.template):
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+    def build(chosen: Sequence[int], with_keys: Sequence[int], dtype: torch.dtype) -> Network:
+        models = [
+            initial_model(lambda lane=lane: hooks.build_model(config=configs[lane]), key)  # type: ignore[misc]
+            for lane, key in zip(chosen, with_keys, strict=True)
+        ]
+        return Network(models, device, dtype, groups_of(specs[0], models[0]))
+
+    network = build(range(len(lanes)), keys, getattr(torch, manifest.execution.dtype))
+    _set_determinism(network)
     loaded = hooks.load_data(config=configs[0], sources=Sources(manifest.execution.data_dir or None))
     epochs = list(hooks.plan_passes(config=configs[0]))
     check_epochs(epochs, {name: len(dataset) for name, dataset in loaded.items()})
     update = Update(network, specs, [hooks.build_schedules(config=config) or {} for config in configs])
-    datasets = {name: to_device(dataset, device) for name, dataset in loaded.items()}
-    if device.type == "cuda":
-        limit = torch.cuda.get_device_properties(device).total_memory // (PREPARED_SHARE * len(datasets))
-        how = network.dtype, epochs[0].batch_size, limit
-        datasets = {name: prepared_once(dataset, *how) for name, dataset in datasets.items()}
-    residents = {name: Resident(dataset, network.dtype) for name, dataset in datasets.items()}
+    datasets = _resident(loaded, epochs, network)
+
+    def code(dtype: torch.dtype) -> StepCode:
+        return step_code(hooks, {name: Resident(dataset, dtype) for name, dataset in datasets.items()})
+
     return Parts(
         lanes=lanes,
         configs=configs,
@@ -94,11 +95,23 @@ def assemble(manifest: Manifest, plan: BlockPlan, experiment: Experiment) -> Par
         datasets=datasets,
         epochs=epochs,
         update=update,
-        code=step_code(hooks, residents),
+        build=build,
+        code=code,
         words_T2=key_words(keys, device),
         draw=_given_orders(hooks, lanes, configs),
         records=hooks.declare_records(config=configs[0]),
     )
+
+
+def _resident(loaded: Mapping[str, Dataset], epochs: Sequence[Pass], network: Network) -> dict[str, Dataset]:
+    """Return the data sets on the device, prepared in advance where that is possible and pays."""
+    device = network.device
+    datasets = {name: to_device(dataset, device) for name, dataset in loaded.items()}
+    if device.type != "cuda":
+        return datasets
+    limit = torch.cuda.get_device_properties(device).total_memory // (PREPARED_SHARE * len(datasets))
+    how = network.dtype, epochs[0].batch_size, limit
+    return {name: prepared_once(dataset, *how) for name, dataset in datasets.items()}
 
 
 def _given_orders(hooks: Any, lanes: Sequence[Member], configs: Sequence[Any]) -> Draw:
@@ -134,39 +147,53 @@ def set_numerics(execution: Execution) -> None:
 
 def make_trainer(parts: Parts, strategy: str, log: Callable[[str], None]) -> Trainer:
     """Return a trainer that runs steps by ``strategy``, or by what the model admits of it."""
-    network, code, words = parts.network, parts.code, parts.words_T2
+    network, words = parts.network, parts.words_T2
     streams = [stream for stream in parts.records.streams if stream.each == "step"]
     step_variables = {variable.name: len(variable.axes) for stream in streams for variable in stream.variables}
+    ways = fast_ways(network, strategy, log)
+    lanes = network.representatives() if ways else [0]
+    keys = [derive(index, "rehearsal") for index in range(len(lanes))]
 
-    def trainer_with(stepper: Stepper) -> Trainer:
-        return Trainer(network, stepper, parts.update, parts.datasets, parts.draw, step_variables, log)
+    def stepper(way: str) -> Stepper:
+        return make_way(way, network, parts.code(network.dtype), words, streams=strategy in ("stack", "streams"))
 
-    def rehearse(stepper: Stepper) -> float:
-        ends = sorted({0, network.lanes - 1})
-        single = LaneStepper(network, code, words, streams=False, lanes=ends)
-        return _difference(trainer_with(stepper), trainer_with(single), parts.epochs[0], ends)
+    rehearsal = Rehearsal(
+        ways,
+        lambda dtype: parts.build(lanes, keys, dtype),
+        parts.code,
+        parts.datasets,
+        network.device,
+        network.dtype,
+        log,
+    )
+    return Trainer(network, stepper, rehearsal, parts.update, parts.datasets, words, parts.draw, step_variables, log)
 
-    return trainer_with(make_stepper(strategy, network, code, words, rehearse, log))
+
+def _set_determinism(network: Network) -> None:
+    """Ask for deterministic kernels on CUDA where a model has layers whose gradients use atomic additions.
+
+    In both directions: another block of this process may have asked for them.
+    """
+    if network.device.type == "cuda":
+        atomic = (torch.nn.modules.conv._ConvNd, torch.nn.Embedding)
+        needed = any(isinstance(module, atomic) for module in network.models[0].modules())
+        torch.use_deterministic_algorithms(needed, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
-def _needs_deterministic_kernels(network: torch.nn.Module) -> bool:
-    """Tell whether a model has layers whose CUDA gradients use atomic additions."""
-    return any(isinstance(m, (torch.nn.modules.conv._ConvNd, torch.nn.Embedding)) for m in network.modules())
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h of the GNU C library
 
 
-def _difference(candidate: Trainer, reference: Trainer, epoch: Pass, lanes: Sequence[int]) -> float:
-    """Return the largest relative difference of one step's loss, gradients and in-place changes, over ``lanes``."""
-    network = candidate.network
-    undo = candidate.preserve()
+def keep_freed_memory() -> bool:
+    """Tell the GNU C library's malloc to reuse large blocks instead of returning them to the kernel.
 
-    def rows_of(trainer: Trainer) -> tuple[torch.Tensor, torch.Tensor]:
-        loss_T = trainer.gradients(epoch).get("loss", torch.zeros(network.lanes, device=network.device))
-        rows = torch.cat([network.gradients_TP[lanes], network.arena_TP[lanes]], 1)
-        undo()
-        network.gradients_TP.zero_()
-        return (loss_T if len(loss_T) == len(lanes) else loss_T[lanes]), rows
-
-    found_loss, found = rows_of(candidate)
-    loss, rows = rows_of(reference)
-    worst = ((found - rows).norm(dim=1) / rows.norm(dim=1).clamp_min(1e-30)).max()
-    return float(torch.maximum(worst, ((found_loss - loss).abs() / loss.abs().clamp_min(1e-6)).max()))
+    Every step allocates the same temporaries; without this each of them is mapped, zeroed page by page and
+    unmapped again. Normalising ten batches of 256 images: 9.2 ms without, 1.7 ms with. Returns False elsewhere.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    library = ctypes.CDLL(None)
+    if not hasattr(library, "mallopt") or not hasattr(library, "gnu_get_libc_version"):
+        return False
+    largest = 2**31 - 1
+    return bool(library.mallopt(_M_MMAP_THRESHOLD, 2**30) and library.mallopt(_M_TRIM_THRESHOLD, largest))

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from xfw.engine.layout import Slot
+from xfw.engine.network import Slot
 from xfw.engine.recorder import Recorder, Value
 from xfw.engine.settings import exact_dtype
 from xfw.engine.trainer import Trainer

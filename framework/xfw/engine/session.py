@@ -167,7 +167,8 @@ class Session:
         self._stored_steps = self.position["step"]
         self._rows_read = restored.rows.get(self.declared.streams[0].name, 0) if self.declared.streams else 0
         _fill(block.finite, saved["finite"], "finite")
-        self._meters = {name: array for name, array in saved.items() if name.startswith("epoch/")}
+        self._meters = {name.removeprefix("epoch/"): a for name, a in saved.items() if name.startswith("epoch/")}
+        self.trainer.used = [way for way in str(restored.layout.get("lowering", "")).split(", ") if way]
 
     def _tell_position(self) -> None:
         """Let the block say where it is; between two epochs it is in the one before."""
@@ -203,7 +204,7 @@ class Session:
             "parameters": self.trainer.network.layout.describe(),
             "width": self.plan.width,
             "strategy": self.plan.strategy,
-            "lowering": self.trainer.stepper.lowering,
+            "lowering": ", ".join(self.trainer.used),
         }
         self.committer.commit(
             Commit(
@@ -266,8 +267,7 @@ class Session:
         if first == 0:
             self.hooks.on_epoch_start(block=self.block)
         else:
-            for name, meter in self.trainer.meters().items():
-                _fill(meter, self._meters[f"epoch/{name}"], name)
+            self.trainer.restore_meters(self._meters)
         for step in range(first, steps):
             if step:
                 self.position["step"] = step

@@ -1,25 +1,25 @@
-"""Choose how a block's trials are run: a fixed rule on model and device, and the way down where a strategy refuses.
+"""Choose how a block's trials are run: a fixed rule on model and device, and the clock where it is asked for.
 
 The rule never looks at the number of trials or at a clock, so equal commands with equal seeds give equal bits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import time
+from typing import TYPE_CHECKING
 
+import attrs
 import torch
 from torch import nn
 
-from xfw.engine.batches import has_kernels
-from xfw.engine.lanes import LaneStepper
-from xfw.engine.narrow import NarrowTwin, layers_of
-from xfw.engine.network import Network
-from xfw.engine.stacked import NarrowStepper, StackedStepper, TwinStepper
-from xfw.engine.step import StepCode
-from xfw.engine.twin import NotTwinned, refusal
+from xfw.engine.twin import refusal
 from xfw.errors import UserError, did_you_mean
 
-__all__ = ["STRATEGIES", "TUNE", "Stepper", "choose", "make_stepper"]
+if TYPE_CHECKING:
+    from xfw.experiment import Experiment
+    from xfw.manifest import BlockPlan, Manifest
+
+__all__ = ["STRATEGIES", "TUNE", "choose", "tune"]
 
 STRATEGIES = ("serial", "pool", "stack", "streams")
 
@@ -37,7 +37,8 @@ HEAVY = (
 A model without them is bound by launches as a rule; large arrays within its step are the exception (docs/plugins.md).
 """
 
-Stepper = StackedStepper | LaneStepper
+STEPS, REPEATS = 5, 3
+"""Steps that are timed together by ``tune``, and how often."""
 
 
 def choose(model: nn.Module, device: str, requested: str = "auto") -> str:
@@ -47,7 +48,7 @@ def choose(model: nn.Module, device: str, requested: str = "auto") -> str:
             hint = did_you_mean(requested, (*STRATEGIES, TUNE))
             raise UserError(f"--strategy: unknown strategy '{requested}'", hint=hint, exit_code=2)
         return requested
-    linear_only = not refusal(_keyed(model))
+    linear_only = not refusal(model)
     if device.startswith("cuda"):
         return "streams" if any(isinstance(module, HEAVY) for module in model.modules()) else "stack"
     if device == "mps":
@@ -56,60 +57,36 @@ def choose(model: nn.Module, device: str, requested: str = "auto") -> str:
     return "stack" if linear_only and max(widths, default=0) <= NARROW else "pool"
 
 
-def make_stepper(
-    strategy: str,
-    network: Network,
-    code: StepCode,
-    words_T2: torch.Tensor,
-    rehearse: Callable[[Stepper], float],
-    log: Callable[[str], None],
-) -> Stepper:
-    """Return the first way of running ``strategy`` that works on this model, with one log line per refusal.
+def tune(manifest: Manifest, plan: BlockPlan, experiment: Experiment) -> dict[str, float]:
+    """Return seconds per step and trial of every candidate strategy, the fastest first.
 
-    ``rehearse`` takes one step's gradients with a stepper and returns their relative difference from those of
-    the ordinary single-model step; exceptions of the plugin's own code pass through from the last way.
+    Every candidate trains models of its own, so nothing of the run is touched. On a CPU one process is timed, as
+    the blocks of a run are dealt over the cores alike for all strategies.
     """
-    if strategy == "stack":
-        for name, make in _stacked(network, code, words_T2):
-            try:
-                stepper = make()
-                difference = rehearse(stepper)
-                if difference <= _tolerance(network.dtype):
-                    return stepper
-                log(f"{name}: gradients differ from the single model's by {difference:.1e}; not used")
-            except (NotTwinned, RuntimeError, TypeError, ValueError, IndexError, AttributeError) as error:
-                log(f"{name}: refused ({_last_line(error)})")
-    return LaneStepper(network, code, words_T2, streams=strategy in ("stack", "streams"))
+    candidates = ("stack", "streams", "serial") if manifest.execution.device.startswith("cuda") else ("stack", "pool")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(manifest.execution.threads)
+    try:
+        found = {name: _seconds(manifest, attrs.evolve(plan, strategy=name), experiment) for name in candidates}
+    finally:
+        torch.set_num_threads(threads)
+    return dict(sorted(found.items(), key=lambda item: item[1]))
 
 
-def _stacked(
-    network: Network, code: StepCode, words_T2: torch.Tensor
-) -> Iterator[tuple[str, Callable[[], StackedStepper]]]:
-    if not network.shared and not refusal(network.template):
-        layers = layers_of(network.template) if has_kernels(network.device) else None
-        if layers is not None and NarrowTwin.fits(network, layers):
-            yield "narrow kernels", lambda: NarrowStepper(network, code, words_T2, layers)
-        yield "stacked twin", lambda: TwinStepper(network, code, words_T2)
-    if network.device.type == "cpu" and any(isinstance(m, nn.modules.conv._ConvNd) for m in network.template.modules()):
-        # Grouped convolutions take twice the time of single ones on a CPU, and their bits depend on the width.
-        return
-    yield "vmap", lambda: StackedStepper(network, code, words_T2)
+def _seconds(manifest: Manifest, plan: BlockPlan, experiment: Experiment) -> float:
+    from xfw.engine.assembly import assemble, make_trainer
 
-
-def _tolerance(dtype: torch.dtype) -> float:
-    """Relative norm by which one step's gradients may differ between kernels: rounding, not an error of layout."""
-    return 1e-9 if dtype == torch.float64 else 1e-3
-
-
-def _last_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
-
-
-def _keyed(model: nn.Module) -> nn.Module:
-    """Return the model with dropout layers left out of account: they have a keyed twin."""
-    copy = nn.Module()
-    for name, module in model.named_modules():
-        if not isinstance(module, nn.Dropout) and not list(module.children()):
-            copy.add_module(name.replace(".", "/") or "root", module)
-    return copy
+    parts = assemble(manifest, plan, experiment)
+    trainer = make_trainer(parts, plan.strategy, lambda _text: None)
+    count = min(STEPS, trainer.begin(parts.epochs[0], 0))
+    best = float("inf")
+    for repeat in range(1 + REPEATS):  # the first one warms up
+        started = time.perf_counter()
+        trainer.begin(parts.epochs[0], 0)
+        for step in range(count):
+            trainer.step(step)
+        if trainer.device.type == "cuda":
+            torch.cuda.synchronize(trainer.device)
+        if repeat:
+            best = min(best, time.perf_counter() - started)
+    return best / count / len(parts.lanes)

@@ -5,15 +5,17 @@ Axes: T trial (lane) of the block, S step of the epoch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
+import numpy as np
 import torch
 
 from xfw.engine.batches import Batches, Draw, gather, steps_of
-from xfw.engine.capture import Captured
-from xfw.engine.lanes import STREAMS, LaneStepper
 from xfw.engine.network import Network
-from xfw.engine.stacked import StackedStepper
+from xfw.engine.rehearsal import MODULES, Rehearsal, generator_states, refuse_draws
+from xfw.engine.steppers import STREAMS, Step, Stepper
 from xfw.engine.update import Update
 from xfw.engine.work import work_of
 from xfw.errors import UserError, did_you_mean
@@ -27,6 +29,12 @@ CPU_CHUNK = 512
 CUDA_ACTIVATIONS = 2**27
 """Largest number of activations of one layer, all trials together, in one evaluation product on CUDA."""
 
+ROOM, TURNS = 2**28, 16
+"""Bytes of orders and meters of other passes that are kept for their next turn, and their largest number."""
+
+WARM_UPS = 3
+"""Eager runs before a capture: libraries allocate their handles and workspaces then."""
+
 
 class Trainer:
     """Hold the moving parts of a block's training; all state is in tensors that keep their addresses."""
@@ -34,21 +42,29 @@ class Trainer:
     def __init__(
         self,
         network: Network,
-        stepper: StackedStepper | LaneStepper,
+        make_stepper: Callable[[str], Stepper],
+        rehearsal: Rehearsal,
         update: Update,
         datasets: Mapping[str, Dataset],
+        words_T2: torch.Tensor,
         draw: Draw,
         step_variables: Mapping[str, int],
         log: Callable[[str], None],
     ) -> None:
         """``step_variables`` holds the metrics that step streams declare, with the number of axes of each."""
-        self.network, self.stepper, self.update, self.datasets = network, stepper, update, datasets
-        self.device, self._draw, self._step_variables = network.device, draw, step_variables
-        self._captured = Captured(self.device, self.preserve, log)
-        self._epoch = torch.zeros((), dtype=torch.int64, device=self.device)
+        self.network, self.update, self.datasets = network, update, datasets
+        self.device, self.words_T2 = network.device, words_T2
+        self._make_stepper, self._rehearsal, self._draw, self._log = make_stepper, rehearsal, draw, log
+        self._step_variables = step_variables
+        self._captured = Captured(self.device, self.moving, log)
+        self._number = torch.zeros((), dtype=torch.int64, device=self.device)
         self._batches: dict[Pass, Batches] = {}
         self._meters: dict[Pass, dict[str, torch.Tensor]] = {}
         self._totals: dict[str, dict[str, torch.Tensor]] = {}
+        self._ways: dict[Hashable, str] = {}
+        self._steppers: dict[str, Stepper] = {}
+        self.used: list[str] = []
+        """The ways in which steps and evaluations have been run, in the order of their first use."""
         self._spec: Pass | None = None
         self._chunks: dict[str, int] = {}
 
@@ -64,30 +80,47 @@ class Trainer:
         steps = [steps_of(earlier, len(self.datasets[earlier.dataset])) for earlier in before]
         self.update.begin(sum(-(-count // every) for count in steps) + step // every, len(before))
         if spec not in self._batches:
-            self._batches[spec] = self._make_batches(spec)
+            self._make_room()
+            self._batches[spec] = self.batches_of(spec)
         batches = self._batches[spec]
-        self._epoch.fill_(number)
+        self._number.fill_(number)
         batches.shuffle(number)
         batches.position.fill_(step)
-        if spec not in self._meters:
-            self._meters[spec] = self._rehearse(batches, step)
         if step == 0:
-            for meter in self._meters[spec].values():
+            for meter in self.meters().values():
                 meter.zero_()
         return batches.steps
 
-    def _make_batches(self, spec: Pass) -> Batches:
-        return Batches(spec, self.datasets[spec.dataset], self.stepper.words_T2, self._draw)
+    def batches_of(self, spec: Pass) -> Batches:
+        """Return the batches of a pass, in the order of their storage until they are shuffled."""
+        return Batches(spec, self.datasets[spec.dataset], self.words_T2, self._draw)
+
+    def _make_room(self) -> None:
+        """Forget the passes begun longest ago, but for the last one."""
+        while len(self._batches) > 1:
+            held = [batches.order_TN for batches in self._batches.values()]
+            held += [meter for meters in self._meters.values() for meter in meters.values()]
+            if len(self._batches) < TURNS and sum(tensor.nbytes for tensor in held) < ROOM:
+                return
+            oldest = next(iter(self._batches))
+            del self._batches[oldest]
+            self._meters.pop(oldest, None)
+            self._captured.forget(oldest)
 
     def step(self, index: int) -> None:
         """Take step ``index`` of the epoch, for all trials."""
         assert self._spec is not None
         spec, batches = self._spec, self._batches[self._spec]
-        size = batches.size(index)
-        batches.due = due = batches.is_due(index)
+        size, due = batches.size(index), batches.is_due(index)
+        stepper = self._stepper((spec, size, due), partial(self._rehearsal.training, spec, size, due))
         share = self._share(batches, index)
-        key = (spec, size, due, share, *self.update.addresses())
-        self._captured.run(key, lambda: self._step(batches, self._meters[spec], size, share))
+        if spec in self._meters:
+            key = (spec, size, due, share, *self.update.addresses())
+            self._captured.run(key, lambda: self._step(stepper, batches, size, due, share))
+            return
+        before = generator_states(self.device)
+        self._step(stepper, batches, size, due, share)
+        refuse_draws(before, self.device)
 
     def _share(self, batches: Batches, index: int) -> tuple[float, bool, bool]:
         """Return what a step is among those of its update: its share of their examples, the first, the last."""
@@ -95,6 +128,47 @@ class Trainer:
         together = range(start, min(start + self.update.accumulate, batches.steps))
         total = sum(batches.size(step) for step in together)
         return batches.size(index) / total, index == start, index == together[-1]
+
+    def _step(self, stepper: Stepper, batches: Batches, size: int, due: bool, share: tuple[float, bool, bool]) -> None:
+        self.update.follow()
+        step = Step(batches.epoch, batches.dataset, due, self._number, batches.position)
+        metrics, graded = stepper.train(step, batches.take(size))
+        metrics = {n: now for n, now in self.update.numbers().items() if n in self._step_variables} | metrics
+        weight, first, last = share
+        self.update.take(weight, first=first, last=last, graded=graded)
+        if batches.epoch not in self._meters:
+            self._meters[batches.epoch] = self._make_meters(metrics, batches.steps)
+        meters = self._meters[batches.epoch]
+        for name in metrics.keys() ^ meters.keys():
+            hint = "return the same metrics in every step, with -1 or NaN where there is nothing"
+            raise UserError(f"train_step: returned metric '{name}' in some of its steps only", hint=hint)
+        place = batches.position.view(1)
+        for name, meter_ST in meters.items():
+            meter_ST.index_copy_(0, place, metrics[name].to(meter_ST.dtype).unsqueeze(0))
+        batches.position.add_(1)
+
+    def _make_meters(self, metrics: Mapping[str, torch.Tensor], steps: int) -> dict[str, torch.Tensor]:
+        for name in self._step_variables:
+            if name not in metrics:
+                hint = did_you_mean(name, metrics)
+                raise UserError(f"train_step returned no '{name}', which a stream of steps declares", hint=hint)
+        dtype = torch.float32 if self.device.type == "mps" else torch.float64
+        for name, value in metrics.items():
+            axes = self._step_variables.get(name, 0)
+            if value.dim() != 1 + axes:
+                wanted = f"{axes} axes" if axes else "one number"
+                raise UserError(f"train_step: metric '{name}' has shape {tuple(value.shape[1:])}, expected {wanted}")
+        return {
+            name: torch.zeros(steps, *value.shape, dtype=dtype, device=self.device) for name, value in metrics.items()
+        }
+
+    def gradients(self, spec: Pass) -> dict[str, torch.Tensor]:
+        """Return the metrics of a pass's first step without an update; the gradient arena holds its gradients."""
+        batches = self.batches_of(spec)
+        size, due = batches.size(0), batches.is_due(0)
+        stepper = self._stepper((spec, size, due), partial(self._rehearsal.training, spec, size, due))
+        step = Step(spec, batches.dataset, due, self._number, batches.position)
+        return stepper.train(step, batches.take(size))[0]
 
     def means(self) -> dict[str, torch.Tensor]:
         """Return the epoch's mean of every metric over examples, each ``[T, …]`` float64 (float32 on mps)."""
@@ -114,76 +188,28 @@ class Trainer:
 
     def meters(self) -> dict[str, torch.Tensor]:
         """Return the values of every metric at every step of the epoch under way, each ``[S, T, …]``."""
-        return {} if self._spec is None else self._meters[self._spec]
+        return {} if self._spec is None else self._meters.get(self._spec, {})
 
-    def _step(
-        self, batches: Batches, meters: Mapping[str, torch.Tensor], size: int, share: tuple[float, bool, bool]
-    ) -> None:
-        self.update.follow()
-        metrics = self._metrics(batches, size)
-        weight, first, last = share
-        self.update.take(weight, first=first, last=last)
-        for name in metrics.keys() ^ meters.keys():
-            hint = "return the same metrics in every step, with -1 or NaN where there is nothing"
-            raise UserError(f"train_step: returned metric '{name}' in some of its steps only", hint=hint)
-        place = batches.position.view(1)
-        for name, meter_ST in meters.items():
-            meter_ST.index_copy_(0, place, metrics[name].to(meter_ST.dtype).unsqueeze(0))
-        batches.position.add_(1)
+    def restore_meters(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Put back the meters of the epoch under way."""
+        assert self._spec is not None
+        self._meters[self._spec] = {name: torch.tensor(array, device=self.device) for name, array in arrays.items()}
 
-    def _metrics(self, batches: Batches, size: int) -> dict[str, torch.Tensor]:
-        """Take one step's gradients; return its metrics, and the scheduled numbers that a stream of steps declares."""
-        metrics = self.stepper.train(batches, batches.take(size), self._epoch)
-        numbers = {name: now for name, now in self.update.numbers().items() if name in self._step_variables}
-        return numbers | metrics
+    # --- the ways ----------------------------------------------------------------------------------------
 
-    # --- rehearsal ---------------------------------------------------------------------------------------
-
-    def gradients(self, spec: Pass) -> dict[str, torch.Tensor]:
-        """Return the metrics of one step without an update; the gradient arena holds its gradients."""
-        batches = self._make_batches(spec)
-        return self.stepper.train(batches, batches.take(batches.size(0)), self._epoch)
-
-    def _rehearse(self, batches: Batches, step: int) -> dict[str, torch.Tensor]:
-        """Find out which metrics a step returns, on copied state, and that it leaves global generators alone."""
-        undo = self.preserve()
-        before = _generator_states(self.device)
-        metrics = self._metrics(batches, batches.size(step))
-        if any(not torch.equal(a, b) for a, b in zip(before, _generator_states(self.device), strict=True)):
-            raise UserError(
-                "train_step: a step drew from torch's global generator, so its results would depend on its neighbours",
-                hint="draw from the argument `rng` instead, for example rng.normal('noise', x.shape)",
-            )
-        undo()
-        dtype = torch.float32 if self.device.type == "mps" else torch.float64
-        lanes = self.network.lanes
-        for name in self._step_variables:
-            if name not in metrics:
-                hint = did_you_mean(name, metrics)
-                raise UserError(f"train_step returned no '{name}', which a stream of steps declares", hint=hint)
-        for name, value in metrics.items():
-            axes = self._step_variables.get(name, 0)
-            if value.shape[:1] != (lanes,) or value.dim() != 1 + axes:
-                wanted = f"{axes} axes" if axes else "one number"
-                raise UserError(f"train_step: metric '{name}' has shape {tuple(value.shape[1:])}, expected {wanted}")
-        return {
-            name: torch.zeros(batches.steps, *value.shape, dtype=dtype, device=self.device)
-            for name, value in metrics.items()
-        }
-
-    def preserve(self) -> Callable[[], None]:
-        """Copy everything that a step changes; return the function that puts it back."""
-        moving = [self.network.arena_TP, *self.network.buffers.values()]
-        moving += self.update.moving()
-        moving += [batches.position for batches in self._batches.values()]
-        moving += [meter for meters in self._meters.values() for meter in meters.values()]
-        kept = [tensor.clone() for tensor in moving]
-
-        def restore() -> None:
-            for tensor, copy in zip(moving, kept, strict=True):
-                tensor.copy_(copy)
-
-        return restore
+    def _stepper(self, key: Hashable, rehearse: Callable[[], str]) -> Stepper:
+        """Return what runs the steps of a configuration of plain values; the first time, find out what may."""
+        if key not in self._ways:
+            self._ways[key] = rehearse()
+            if self._rehearsal.stateful:  # what was trusted before knew nothing of the values that change
+                self._ways = dict.fromkeys(self._ways, MODULES)
+                self._captured.stop()
+        way = self._ways[key]
+        if way not in self._steppers:
+            self._steppers[way] = self._make_stepper(way)
+        if way not in self.used:
+            self.used.append(way)
+        return self._steppers[way]
 
     # --- evaluation --------------------------------------------------------------------------------------
 
@@ -211,7 +237,9 @@ class Trainer:
         dataset = self.datasets[name]
         totals: dict[str, torch.Tensor] = {}
         for chunk in torch.split(torch.arange(len(dataset), device=self.device), self._chunk(name)):
-            for key, value in self.stepper.evaluate(dataset, gather(dataset, chunk)).items():
+            size = len(chunk)
+            stepper = self._stepper((name, size), partial(self._rehearsal.evaluation, name, size))
+            for key, value in stepper.evaluate(dataset, gather(dataset, chunk)).items():
                 totals[key] = value.clone() if key not in totals else totals[key] + value
         return totals
 
@@ -219,14 +247,90 @@ class Trainer:
         if self.device.type != "cuda":
             return CPU_CHUNK
         if name not in self._chunks:
-            widest = work_of(self.network.template, self.datasets[name], training=False).widest
-            at_once = min(self.network.lanes, STREAMS) if isinstance(self.stepper, LaneStepper) else self.network.lanes
+            network = self.network
+            known = (network.models[0],) if network.template is None else (network.template, self.datasets[name])
+            widest = work_of(*known, training=False).widest
+            at_once = network.lanes if self._rehearsal.ways else min(network.lanes, STREAMS)
             self._chunks[name] = max(16, min(16384, CUDA_ACTIVATIONS // (at_once * widest)))
         return self._chunks[name]
 
+    def moving(self) -> list[torch.Tensor]:
+        """Return everything that a step or an evaluation changes."""
+        moving = [self.network.arena_TP, *self.network.buffers.values()]
+        moving += self.update.moving()
+        moving += [batches.position for batches in self._batches.values()]
+        moving += [tensor for held in (*self._meters.values(), *self._totals.values()) for tensor in held.values()]
+        return moving
 
-def _generator_states(device: torch.device) -> Sequence[torch.Tensor]:
-    states = [torch.get_rng_state()]
-    if device.type == "cuda":
-        states.append(torch.cuda.get_rng_state(device))
-    return states
+
+class Captured:
+    """Run a function eagerly on a CPU; on CUDA capture it once per key in a graph and replay it, in one launch.
+
+    A function that cannot be captured, or does something else when it is replayed, runs eagerly, with one line of
+    ``log`` that says why.
+    """
+
+    def __init__(
+        self, device: torch.device, moving: Callable[[], Sequence[torch.Tensor]], log: Callable[[str], None]
+    ) -> None:
+        """``moving`` returns the tensors that the functions change."""
+        self._enabled, self._device, self._moving, self._log = device.type == "cuda", device, moving, log
+        self._graphs: dict[tuple[Hashable, ...], torch.cuda.CUDAGraph | None] = {}
+        self._pool: Any = None
+
+    def run(self, key: tuple[Hashable, ...], function: Callable[[], None]) -> None:
+        """Do what ``function`` does: it reads and writes tensors that keep their addresses."""
+        if not self._enabled:
+            function()
+            return
+        if key not in self._graphs:
+            self._graphs[key] = self._capture(function)
+        graph = self._graphs[key]
+        if graph is None:
+            function()
+        else:
+            graph.replay()
+
+    def forget(self, first: Hashable) -> None:
+        """Drop the graphs whose keys begin so: their tensors are gone."""
+        self._graphs = {key: graph for key, graph in self._graphs.items() if key[0] != first}
+
+    def stop(self) -> None:
+        """Run everything eagerly from now on."""
+        self._enabled = False
+
+    def _capture(self, function: Callable[[], None]) -> torch.cuda.CUDAGraph | None:
+        moving = self._moving()
+        kept = [tensor.clone() for tensor in moving]
+
+        def restore() -> None:
+            for tensor, copy in zip(moving, kept, strict=True):
+                tensor.copy_(copy)
+
+        side = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(WARM_UPS):
+                restore()
+                function()
+            eager = [tensor.clone() for tensor in moving]
+            restore()
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+                function()
+        except RuntimeError as error:
+            torch.cuda.synchronize(self._device)
+            self._log(f"not captured in a CUDA graph, runs eagerly: {str(error).splitlines()[0]}")
+            return None
+        self._pool = graph.pool()
+        graph.replay()
+        equal = all(
+            torch.allclose(a, b, rtol=1e-3, atol=1e-6, equal_nan=True) for a, b in zip(moving, eager, strict=True)
+        )
+        restore()
+        if not equal:
+            self._log("not captured in a CUDA graph, runs eagerly: the replayed step had other results")
+            return None
+        return graph

@@ -8,17 +8,19 @@ to five times as fast on a CPU. Axes: T trial, B example, I input, O output feat
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
+from torch.overrides import TorchFunctionMode
 
 from xfw.engine.dropout import KeyedDropout
-from xfw.engine.layout import ALIGNMENT
-from xfw.engine.network import Network
+from xfw.engine.network import ALIGNMENT, Network
 
 __all__ = ["NotTwinned", "Twin", "refusal"]
 
@@ -38,15 +40,21 @@ def refusal(model: nn.Module) -> str:
     seen: dict[int, str] = {}
     for name, module in model.named_modules():
         own = [parameter for parameter in module._parameters.values() if parameter is not None]
-        if any(not parameter.requires_grad for parameter in module._parameters.values() if parameter is not None):
+        if any(not parameter.requires_grad for parameter in own):
             return f"layer '{name}' has frozen parameters"
-        if isinstance(module, nn.Linear):
-            for parameter in module._parameters.values():
-                if parameter is not None and seen.setdefault(id(parameter), name) != name:
+        if type(module) is nn.Linear:
+            for parameter in own:
+                if seen.setdefault(id(parameter), name) != name:
                     return f"'{name}' shares a parameter with '{seen[id(parameter)]}'"
-        elif own or (not list(module.children()) and not isinstance(module, (*ELEMENTWISE, nn.Flatten))):
+        elif own or (_is_torchs_layer(module) and type(module) not in (*ELEMENTWISE, nn.Dropout, nn.Flatten)):
             return f"layer '{name}' ({type(module).__name__}) has no stacked twin"
     return ""
+
+
+def _is_torchs_layer(module: nn.Module) -> bool:
+    """Tell layers of torch from its containers and from what authors write, which is only arithmetic to a twin."""
+    kind = type(module)
+    return kind.__module__.startswith("torch.") and kind.__module__ != "torch.nn.modules.container"
 
 
 class _Affine(torch.autograd.Function):
@@ -162,9 +170,10 @@ class _Call(torch.autograd.Function):
         """Nothing to save: differentiation happens inside the twin."""
 
     @staticmethod
-    def vmap(_info: Any, in_dims: Any, _lane: torch.Tensor, twin: Twin, *args: torch.Tensor) -> Any:
-        moved = [arg if dim is None else arg.movedim(dim, 0) for arg, dim in zip(args, in_dims[2:], strict=True)]
-        output = twin.module(*moved)
+    def vmap(info: Any, in_dims: Any, _lane: torch.Tensor, twin: Twin, *args: torch.Tensor) -> Any:
+        moved = [_stacked(arg, dim, info.batch_size) for arg, dim in zip(args, in_dims[2:], strict=True)]
+        with twin.guard():
+            output = twin.module(*moved)
         if isinstance(output, torch.Tensor):
             return output, 0
         if isinstance(output, tuple) and all(isinstance(part, torch.Tensor) for part in output):
@@ -172,22 +181,78 @@ class _Call(torch.autograd.Function):
         raise NotTwinned(f"forward returns a {type(output).__name__}, not a tensor or a tuple of tensors")
 
 
+def _stacked(arg: Any, dim: int | None, lanes: int) -> Any:
+    """Return an argument as the twin takes it: with the trials in front, but for a matrix ``[B, I]`` of all trials."""
+    if dim is not None:
+        return arg.movedim(dim, 0)
+    if isinstance(arg, torch.Tensor) and arg.dim() != 2:
+        return arg.expand(lanes, *arg.shape)
+    return arg
+
+
+class _Guard(TorchFunctionMode):
+    """Refuse what ``forward`` may not ask of stacked tensors: their shape, their numbers, their entries by position.
+
+    A path that depends on these could be right for the trials of a rehearsal and wrong for others. What is left is
+    arithmetic, whose results are compared.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in ASKING and not _is_ours(sys._getframe(1)):
+            name = getattr(func, "__qualname__", getattr(func, "__name__", str(func)))
+            if name.endswith("__get__"):
+                name = getattr(func.__self__, "__name__", name)
+            if func is not torch.Tensor.__getitem__ or not _from_the_end(args[1]):
+                raise NotTwinned(f"forward uses {name} of a tensor, which would see all trials")
+        return func(*args, **(kwargs or {}))
+
+
+ASKING = frozenset(
+    getattr(torch.Tensor, name)
+    for name in (
+        "item", "tolist", "numpy", "__array__", "__bool__", "__float__", "__int__", "__index__", "__complex__",
+        "__len__", "__iter__", "__contains__", "__getitem__", "__setitem__", "size", "dim", "ndimension", "numel",
+        "nelement", "stride", "unbind", "split", "chunk", "narrow", "select", "index_select", "tensor_split", "nonzero",
+        "equal", "is_nonzero", "unique", "masked_select",
+    )
+) | {vars(torch._C.TensorBase)[name].__get__ for name in ("shape", "ndim")} | {
+    torch.unbind, torch.split, torch.chunk, torch.narrow, torch.select, torch.index_select, torch.tensor_split,
+    torch.nonzero, torch.equal, torch.is_nonzero, torch.unique, torch.masked_select, torch.numel,
+}  # fmt: skip
+"""What tells Python of a tensor's shape or numbers, or takes entries by their place along the first axes."""
+
+
+def _is_ours(frame: Any) -> bool:
+    while frame.f_globals.get("__name__") == "torch._tensor":  # a loop over a tensor, for example
+        frame = frame.f_back
+    return str(frame.f_globals.get("__name__", "")).startswith("xfw.engine.")
+
+
+def _from_the_end(index: Any) -> bool:
+    """Say whether an index counts axes from the last one, so that the axis of trials in front does not shift them."""
+    return index is Ellipsis or (isinstance(index, tuple) and bool(index) and index[0] is Ellipsis)
+
+
 class Twin:
     """A model for all trials of a block that stands in for one trial's model inside a vmapped step."""
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, *, guarded: bool) -> None:
         """Take the template, parameters, gradients and buffers of a block's network.
 
-        ``forward`` sees a number of each trial as ``[T, 1, 1]``, and a buffer of shape S as ``[T, 1, *S]``.
+        ``forward`` sees a number of each trial as ``[T, 1, 1]``, and a buffer of shape S as ``[T, 1, *S]``. A guarded
+        twin refuses what would depend on how many trials there are, or on their numbers.
         """
         model, parameters, gradients = network.template, network.parameters, network.gradients
-        self.module = copy.deepcopy(model)
+        assert model is not None
+        self.guard: Callable[[], contextlib.AbstractContextManager[object]]
+        self.guard = _Guard if guarded else contextlib.nullcontext
+        self.module: nn.Module = copy.deepcopy(model)
         for name, buffer in network.buffers.items():
             parent, _, leaf = name.rpartition(".")
             self.module.get_submodule(parent)._buffers[leaf] = buffer.view(-1, 1, *(buffer.shape[1:] or (1,)))
         for name, child in list(self.module.named_modules()):
             replacement: nn.Module
-            if isinstance(child, nn.Linear):
+            if type(child) is nn.Linear:
                 weight, bias = f"{name}.weight".lstrip("."), f"{name}.bias".lstrip(".")
                 replacement = TwinLinear(
                     parameters[weight], parameters.get(bias), gradients[weight], gradients.get(bias)
@@ -204,14 +269,6 @@ class Twin:
             parent, _, leaf = name.rpartition(".")
             setattr(self.module.get_submodule(parent), leaf, replacement)
 
-    def linears(self) -> list[TwinLinear]:
-        """Return all stacked linear maps."""
-        return [module for module in self.module.modules() if isinstance(module, TwinLinear)]
-
-    def train(self, mode: bool) -> None:
-        """Set training or evaluation state."""
-        self.module.train(mode)
-
     def for_lane(self, lane: torch.Tensor, buffers: Mapping[str, torch.Tensor]) -> _LaneModel:
         """Return the model as one trial's step sees it; ``vmap`` maps ``lane`` and the buffers over trials."""
         return _LaneModel(self, lane, buffers)
@@ -222,9 +279,24 @@ class _LaneModel:
 
     def __init__(self, twin: Twin, lane: torch.Tensor, buffers: Mapping[str, torch.Tensor]) -> None:
         self._twin, self._lane, self._buffers = twin, lane, buffers
+        self._seen: Callable[[Any, Any, Any], None] | None = None
 
-    def __call__(self, *args: torch.Tensor) -> Any:
-        return _Call.apply(self._lane, self._twin, *args)
+    def __call__(self, *args: torch.Tensor, **keywords: Any) -> Any:
+        if keywords:
+            raise NotTwinned(f"the step calls the model with {', '.join(keywords)}=")
+        output = _Call.apply(self._lane, self._twin, *args)
+        if self._seen is not None:
+            self._seen(self, args, output)
+        return output
+
+    def register_forward_hook(self, hook: Callable[[Any, Any, Any], None]) -> _LaneModel:
+        """Let a rehearsal see what the model returns."""
+        self._seen = hook
+        return self
+
+    def remove(self) -> None:
+        """End that."""
+        self._seen = None
 
     def __getattr__(self, name: str) -> Any:
         if name in self._buffers:

@@ -13,8 +13,7 @@ from typing import Any
 import attrs
 import torch
 
-from xfw.engine.layout import Layout
-from xfw.engine.network import Network
+from xfw.engine.network import Layout, Network
 from xfw.engine.optimizer import ArenaOptimizer
 from xfw.engine.settings import Follower, exact_dtype
 from xfw.errors import UserError, did_you_mean
@@ -129,9 +128,14 @@ class Update:
 
     # --- one step ----------------------------------------------------------------------------------------
 
-    def take(self, weight: float, *, first: bool, last: bool) -> None:
-        """Take the gradients of a micro-batch with its weight in the mean; update after the last one."""
-        if self.optimizer is not None:
+    def take(self, weight: float, *, first: bool, last: bool, graded: bool = True) -> None:
+        """Take the gradients of a micro-batch with its weight in the mean; update after the last one.
+
+        A step that gave no gradients (``graded`` false) is none for the optimizer, unless others share its update.
+        """
+        if self.optimizer is not None and (graded or self.accumulate > 1):
+            if not graded:
+                self._gradients().zero_()
             if "accumulated" in self.state:
                 accumulated = self.state["accumulated"]
                 own = self._gradients() * weight

@@ -163,7 +163,7 @@ def refuse_many(conditions: int, trials: int) -> None:
 
 def tuned(manifest: Manifest, experiment: Experiment) -> Manifest:
     """Return the manifest with the fastest strategy of every shape, as timed on its first block."""
-    from xfw.engine.tune import tune
+    from xfw.engine.strategy import tune
 
     timings: dict[str, Mapping[str, float]] = {}
     blocks = []

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from xfw.store import hdf5, segments
 from xfw.store.proof import STATE, STATE_KIND
 
-__all__ = ["FILE", "ArrayValue", "Restored", "load_state", "write_state"]
+__all__ = ["FILE", "ArrayValue", "Restored", "load_layout", "load_state", "write_state"]
 
 FILE = STATE
 
@@ -107,6 +107,16 @@ def load_state(block_dir: Path, *, with_state: bool = True) -> Restored | None:
             elapsed=content["elapsed"],
             attempt=content.get("attempt", 0),
         )
+
+
+def load_layout(block_dir: Path) -> Mapping[str, Any]:
+    """Return the layout of a block's last commit alone, or nothing before the first."""
+    path = block_dir / FILE
+    if not path.exists():
+        return {}
+    with hdf5.read_sealed(path, STATE_KIND) as file:
+        layout: Mapping[str, Any] = hdf5.read_json(file, "content")["layout"]
+        return layout
 
 
 def read_array(file: h5py.File, name: str, per_trial: Mapping[str, int]) -> ArrayValue:
