@@ -41,9 +41,9 @@ FLOORS = (
     ("block",),
     ("executors",),
     ("process",),
-    ("cli",),
     ("xfw",),
     ("testing",),
+    ("cli",),
 )
 """The rooms of the core from the ground up: a room imports from lower floors only."""
 

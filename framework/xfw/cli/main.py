@@ -42,6 +42,8 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "Plugins": {
         "list-plugins": ("xfw.cli.listing:list_plugins", "List the installed plugins."),
         "doctor": ("xfw.cli.listing:doctor", "Say what is wrong with a plugin."),
+        "new": ("xfw.cli.authors:new", "Write the package of a new plugin."),
+        "check": ("xfw.cli.authors:check", "Check that a plugin keeps the rules."),
     },
 }
 """The commands by section: where each one is, and its one-line help."""

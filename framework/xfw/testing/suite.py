@@ -1,0 +1,192 @@
+"""The trainings of one plugin that its conformance is judged by, each in child processes.
+
+Whatever trains or analyses does so in a forked child, so that nothing a plugin keeps in its modules gets from one
+training to the next, and a killed one is really gone.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+import re
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from xfw.config.resolve import Resolved, resolve
+from xfw.errors import UserError
+from xfw.experiment import Experiment
+from xfw.manifest import Execution
+from xfw.plugins.registry import load_experiment
+from xfw.stop import Stop
+from xfw.store.rundir import RunDir, find_run
+
+__all__ = ["Refuted", "Suite", "told"]
+
+TRIALS = 3
+SEED = 1
+PRELOADED = ("torch._dynamo", "h5py", "sklearn.datasets", "xfw.engine.session", "xfw.analysis.registry")
+"""What every child would import, and so its parent does."""
+
+
+class Refuted(Exception):  # noqa: N818
+    """A plugin does not do what a check expects; the message is the reason, in one line."""
+
+
+class Suite:
+    """The checks of one installed plugin: ``overrides`` (``KEY=VALUE``) and ``preset`` say what its trainings train."""
+
+    def __init__(self, name: str, folder: Path, overrides: Sequence[str] = (), preset: str | None = None) -> None:
+        self.name, self.folder, self.overrides, self.preset = name, folder, tuple(overrides), preset
+        self._runs: dict[str, RunDir] = {}
+
+    @property
+    def experiment(self) -> Experiment:
+        """The loaded plugin; its heavy modules are imported when they are needed."""
+        return load_experiment(self.name)
+
+    def resolved(self, preset: str | None = None) -> Resolved:
+        """Return the configuration of the trainings, or that of a preset as it is."""
+        if preset is not None:
+            return resolve(self.experiment, preset=preset)
+        return resolve(self.experiment, preset=self.preset, overrides=self.overrides)
+
+    def run(self, label: str, *, seed: int = SEED, only: int | None = None, stop_after: int = 0) -> RunDir:
+        """Return the sealed run of a label, trained in child processes the first time it is asked for.
+
+        ``only`` keeps one trial. After ``stop_after`` questions whether to stop, the process is killed and
+        another one resumes.
+        """
+        if label not in self._runs:
+            place = self.folder / label
+            self.child(label, lambda: train(planned(self, place, seed, only), stop_after), killed=stop_after > 0)
+            run = find_run(place, "@last")
+            if stop_after:
+                self.child(label, lambda: train(run))
+            self._runs[label] = run
+        return self._runs[label]
+
+    def child(self, label: str, work: Callable[[], None], *, killed: bool = False) -> None:
+        """Do some work in a forked process, in a folder of its own; raise ``Refuted`` with what it raised."""
+        for name in PRELOADED:
+            importlib.import_module(name)
+        gc.freeze()
+        place = self.folder / f"{label}-work"
+        place.mkdir(parents=True, exist_ok=True)
+        reason = self.folder / f"{label}.reason"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # Python warns of threads, which the child does not use
+            process = os.fork()
+        if process == 0:
+            os._exit(worked(work, place, self.folder / f"{label}.txt", reason))
+        code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+        if code != 0 and not (killed and code == KILLED):
+            raise Refuted(reason.read_text(encoding="utf-8") if reason.exists() else f"its process died with {code}")
+
+
+# --- trainings ------------------------------------------------------------------------------------------------
+
+KILLED = 86
+"""The exit code of a process that has killed itself on request."""
+
+
+class Dying(Stop):
+    """A request to stop that kills the process at the question of a number, and so leaves only what is committed."""
+
+    def __init__(self, questions: int) -> None:
+        super().__init__()
+        self._left = questions
+
+    @property
+    def requested(self) -> bool:
+        """Count the question."""
+        self._left -= 1
+        if self._left == 0:
+            os._exit(KILLED)
+        return False
+
+
+def worked(work: Callable[[], None], place: Path, output: Path, reason: Path) -> int:
+    """Do a child's work, with its output in a file; return its exit code."""
+    home = place / "home"
+    home.mkdir(exist_ok=True)
+    os.chdir(place)
+    draw_anew()
+    os.environ |= {"HOME": str(home), "OMP_NUM_THREADS": "1"}
+    with output.open("a", encoding="utf-8") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+        sys.stdout = sys.stderr = file
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - the plugin's code runs in here
+            traceback.print_exc()
+            reason.write_text(told(error), encoding="utf-8")
+            return 1
+    return 0
+
+
+def draw_anew() -> None:
+    """Seed the global generators afresh: a child would go on with its parent's, and so repeat its siblings' draws."""
+    import random
+
+    import numpy as np
+    import torch
+
+    random.seed()
+    np.random.seed()
+    torch.seed()
+
+
+def told(error: BaseException) -> str:
+    """Return an error in one line, with the place in the plugin where it was raised."""
+    text = error.what if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    text = " ".join(text.split())
+    frames = [] if isinstance(error, Refuted | UserError) else traceback.extract_tb(error.__traceback__)
+    outside = [frame for frame in frames if f"{os.sep}xfw{os.sep}" not in frame.filename]
+    place = f" ({Path(outside[-1].filename).name}:{outside[-1].lineno})" if outside else ""
+    return (str(error) if isinstance(error, Refuted) else text) + place
+
+
+def planned(suite: Suite, place: Path, seed: int, only: int | None) -> RunDir:
+    """Make the run directory of a training."""
+    from xfw.plan.build import Request, build
+    from xfw.plan.trials import Only
+    from xfw.store.rundir import create_run
+
+    experiment, resolved = suite.experiment, suite.resolved()
+    stages = experiment.hooks.define_stages(config=resolved.configs[0]) or ()
+    kept = Only(trials=None if only is None else (only,))
+    execution = Execution("cpu", "float32", False, "auto", 1, 1, os.environ.get("XFW_DATA_DIR", ""))
+    names = tuple(stage.name for stage in stages) or ("train",)
+    request = Request(execution, seed, TRIALS, kept, stages=names)
+    records = [experiment.hooks.declare_records(config=config) for config in resolved.configs]
+    return create_run(place, build(experiment, resolved, request), records)
+
+
+def train(run: RunDir, stop_after: int = 0) -> None:
+    """Run all blocks of a run to their end and seal it; with ``stop_after``, die on the way."""
+    from xfw import block
+    from xfw.store.seal import seal
+
+    os.environ[block.COMMIT_SECONDS] = "0" if stop_after else "1000"
+    stop = Dying(stop_after) if stop_after else Stop()
+    for plan in run.manifest.blocks:
+        if block.main(run.path, plan.index, stop=stop) != block.DONE:
+            raise Refuted(failure(run, plan.index))
+    seal(run)
+
+
+def failure(run: RunDir, index: int) -> str:
+    """Return why a block failed, with the place in the plugin's code."""
+    from xfw.store import claims
+
+    end = claims.block_state(run.block_dir(index)).end
+    reason = " ".join(end.reason.split()) if end is not None else "its block was refused"
+    kept = sorted(run.block_dir(index).glob("traceback-*.txt"))
+    found = re.findall(r'File "([^"]+)", line (\d+)', kept[-1].read_text(encoding="utf-8")) if kept else []
+    outside = [(file, line) for file, line in found if f"{os.sep}xfw{os.sep}" not in file]
+    return reason + (f" ({Path(outside[-1][0]).name}:{outside[-1][1]})" if outside else "")
