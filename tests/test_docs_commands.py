@@ -7,6 +7,7 @@ must fail. Words in capitals stand for values: RUN (the newest run), OTHER (the 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 import inspect
 import io
@@ -46,7 +47,7 @@ NOT_EXECUTED = {
 }
 """Other programs that the pages show, and why no test starts them."""
 
-SHORTER = {"psa": ["-s", "meta_loops=1"], "noisy_digits": ["-s", "epochs=1"]}
+SHORTER = {name: ["-s", "epochs=1"] for name in ("noisy_digits", "my_paper")} | {"psa": ["-s", "meta_loops=1"]}
 """What is added to `xfw run` so that nothing trains for long; a page's own value stands, where it gives one."""
 
 
@@ -131,6 +132,9 @@ def wrong_lines(output: tuple[str, ...], printed: str) -> list[str]:
 def check(command: Shown) -> None:
     """Execute a command and compare what it prints with what the page shows."""
     program, *words = command.words
+    if words[:2] == ["install", "-e"] and Path(words[-1]).is_dir():
+        installed(Path(words[-1]), Path("installed"))
+        return
     if program != "xfw":
         assert program in NOT_EXECUTED, f"no test executes '{shlex.join(command.words)}'"
         return
@@ -142,10 +146,12 @@ def check(command: Shown) -> None:
     assert wrong_lines(command.output, printed) == [], text
 
 
-def installed_example(folder: Path) -> Path:
-    """Install the example of docs/plugins.md into a folder, from what its pyproject.toml says."""
-    project = tomllib.loads((EXAMPLE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    shutil.copytree(EXAMPLE / "src", folder, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+def installed(source: Path, folder: Path) -> Path:
+    """Install a plugin into a folder of the search path, from what its pyproject.toml says."""
+    project = tomllib.loads((source / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    shutil.copytree(source / "src", folder, ignore=ignored, dirs_exist_ok=True)
+    importlib.invalidate_caches()
     info = folder / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
     info.mkdir()
     summary = f"Summary: {project['description']}\n"
@@ -175,7 +181,7 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("page", PAGES)
 def test_shown_commands_print_what_is_shown(page: str, scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if page in ("docs/plugins.md", "docs/published-numbers.md"):
-        monkeypatch.syspath_prepend(str(installed_example(scratch / "installed")))
+        monkeypatch.syspath_prepend(str(installed(EXAMPLE, scratch / "installed")))
     parts = list(blocks(page))
     for (language, text), (following, output) in itertools.pairwise([*parts, ("", "")]):
         if language == "console":
@@ -206,7 +212,7 @@ def example_tests() -> dict[str, Callable[..., None]]:
 
 
 def test_the_tests_of_the_example_pass(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(installed_example(scratch / "installed")))
+    monkeypatch.syspath_prepend(str(installed(EXAMPLE, scratch / "installed")))
     found = example_tests()
     assert len(found) == 3
     for name, test in found.items():

@@ -37,7 +37,7 @@ def new(name: str, into: Path) -> None:
     folder = into / name
     try:
         folder.mkdir(parents=True)
-        for path, content in written(files("xfw") / "template", name):
+        for path, content in written(files("xfw.plugins") / "template", name):
             place = folder / path
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_text(content, encoding="utf-8")

@@ -16,8 +16,8 @@ from typing import Any
 import attrs
 import tomli_w
 
+from xfw.config.keys import schema_of
 from xfw.config.resolve import resolve
-from xfw.config.schema import schema_of
 from xfw.config.structure import structure, unstructure
 from xfw.errors import WrongInput
 from xfw.plugins.discovery import discover, find
@@ -225,9 +225,7 @@ def inside(suite: Suite) -> None:
 def analysed(suite: Suite) -> None:
     run = suite.run("base")
     copied = suite.folder / "copied" / run.path.parent.name / run.path.name
-    copied.mkdir(parents=True)
-    for name in ("run.toml", run.run_file.name):
-        shutil.copy(run.path / name, copied)
+    shutil.copytree(run.path, copied, ignore=shutil.ignore_patterns(run.block_dir(0).parent.name, run.report_dir.name))
     outputs = []
     for attempt in ("first", "second"):
         folder = suite.folder / f"analysis-{attempt}"
@@ -240,7 +238,7 @@ def analysed(suite: Suite) -> None:
 def analyse(run: str, results_dir: Path, folder: Path) -> None:
     """Make all tables and figures of a run."""
     from xfw.analysis.output import Output
-    from xfw.analysis.registry import all_analyzers
+    from xfw.analysis.shared import all_analyzers
     from xfw.store.results import open_run
 
     with open_run(find_run(results_dir, run)) as results:

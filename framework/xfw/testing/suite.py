@@ -28,7 +28,7 @@ __all__ = ["Refuted", "Suite", "told"]
 
 TRIALS = 3
 SEED = 1
-PRELOADED = ("torch._dynamo", "h5py", "sklearn.datasets", "xfw.engine.session", "xfw.analysis.registry")
+PRELOADED = ("torch._dynamo", "h5py", "sklearn.datasets", "xfw.engine.session", "xfw.analysis.shared")
 """What every child would import, and so its parent does."""
 
 
