@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from xfw.engine.twin import refusal
+from xfw.engine.work import HEAVY
 from xfw.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -28,14 +29,6 @@ TUNE = "tune"
 
 NARROW = 128
 """Widest hidden map for which stacking pays on a CPU; wider products already fill a core (docs/performance.md)."""
-
-HEAVY = (
-    nn.modules.conv._ConvNd, nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase, nn.Embedding, nn.EmbeddingBag,
-)  # fmt: skip
-"""Layers whose kernels fill a GPU one by one, or lose by stacking.
-
-A model without them is bound by launches as a rule; large arrays within its step are the exception (docs/plugins.md).
-"""
 
 STEPS, REPEATS = 5, 3
 """Steps that are timed together by ``tune``, and how often."""

@@ -1,4 +1,4 @@
-"""What one example costs a network, measured by one step of its forward pass on tensors without data."""
+"""What one example costs a network, measured by its forward pass on tensors without data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,15 @@ from torch.utils.flop_counter import FlopCounterMode
 from xfw.engine.batches import prepared
 from xfw.experiment import Dataset
 
-__all__ = ["Work", "work_of"]
+__all__ = ["HEAVY", "Work", "work_of"]
+
+HEAVY = (
+    nn.modules.conv._ConvNd, nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase, nn.Embedding, nn.EmbeddingBag,
+)  # fmt: skip
+"""Layers whose kernels fill a GPU one by one, or lose by stacking.
+
+A model without them is bound by launches as a rule; large arrays within its step are the exception (docs/plugins.md).
+"""
 
 
 @attrs.frozen
@@ -50,23 +58,30 @@ def work_of(model: nn.Module, dataset: Dataset | None = None, *, training: bool 
     )
     if dataset is None:
         return work
-    try:
-        products, outputs, widest = _measured(model, dataset, training)
-    except (RuntimeError, TypeError, ValueError, AttributeError, IndexError, KeyError):
-        return work
-    return attrs.evolve(work, products=max(work.products, products), outputs=outputs, widest=widest)
+    # The first pass on the meta device takes a second, to load what it needs; few small products take none.
+    light = work.parameters < LIGHT and not any(isinstance(module, HEAVY) for module in model.modules())
+    for device in ("cpu", "meta") if light else ("meta",):
+        try:
+            products, outputs, widest = _measured(model, dataset, training, device)
+        except (RuntimeError, TypeError, ValueError, AttributeError, IndexError, KeyError):
+            continue
+        return attrs.evolve(work, products=max(work.products, products), outputs=outputs, widest=widest)
+    return work
 
+
+LIGHT = 10**7
+"""Parameters below which a network without heavy layers is run on zeros."""
 
 EXAMPLES = 2
 """Layers that normalise over the batch need more than one."""
 
 
-def _measured(model: nn.Module, dataset: Dataset, training: bool) -> tuple[int, int, int]:
-    raw = tuple(torch.empty((EXAMPLES, *t.shape[1:]), dtype=t.dtype, device="meta") for t in dataset.tensors)
+def _measured(model: nn.Module, dataset: Dataset, training: bool, device: str) -> tuple[int, int, int]:
+    raw = tuple(torch.zeros((EXAMPLES, *t.shape[1:]), dtype=t.dtype, device=device) for t in dataset.tensors)
     batch = prepared(dataset, raw, torch.float32)
     own: Mapping[str, torch.Tensor] = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     # Not those of the model: no step of its forward pass may change it.
-    tensors = {name: torch.empty_like(tensor, device="meta") for name, tensor in own.items()}
+    tensors = {name: torch.empty_like(tensor, device=device) for name, tensor in own.items()}
     for name, parameter in model.named_parameters():
         tensors[name].requires_grad_(parameter.requires_grad and training)
     kept: dict[int, torch.Tensor] = {}
@@ -85,7 +100,11 @@ def _measured(model: nn.Module, dataset: Dataset, training: bool) -> tuple[int, 
     before = model.training
     try:
         model.train(training)
-        with FlopCounterMode(display=False) as flops, torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+        with (
+            FlopCounterMode(display=False) as flops,
+            torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+            torch.random.fork_rng(devices=[]),
+        ):
             torch.func.functional_call(model, tensors, (batch[0],))
     finally:
         model.train(before)

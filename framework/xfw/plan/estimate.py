@@ -95,19 +95,20 @@ def measure(experiment: Experiment, config: Any, execution: Execution, sources: 
             hint=f"all keys with their values: xfw config {experiment.name}",
             exit_code=2,
         ) from error
-    seen = next((datasets[each.dataset] for each in passes), None)
-    work = work_of(model, seen)
-    needed, there = (
-        3 * work.parameters * ITEM_SIZES[execution.dtype],
-        os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-    )
-    if execution.device == "cpu" and needed > there:
+    # Parameters, gradients and the best network so far, of one trial, in all of this machine's memory.
+    needed = 3 * sum(parameter.numel() for parameter in model.parameters()) * ITEM_SIZES[execution.dtype]
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
         raise UserError(
-            f"experiment '{experiment.name}': one network of {work.parameters:,} parameters takes at least "
-            f"{needed / 2**30:,.0f} GiB to train, and this machine has {there / 2**30:,.0f}",
+            f"experiment '{experiment.name}': training one network takes at least {needed / 2**30:,.0f} GiB, "
+            f"and this machine has {there / 2**30:,.0f}",
             hint="choose a smaller network",
             exit_code=2,
         )
+    seen = next((datasets[spec.dataset] for spec in passes), None)
+    sides = [] if seen is None else [tensor.shape[1:] for tensor in seen.tensors]
+    # Shapes that differ in other things than their network, such as its passes, share one measurement.
+    work = sources.derived(f"work {sides} {model}", lambda: work_of(model, seen))
     return Shape(choose(model, execution.device, execution.strategy), work, passes, lengths)
 
 
