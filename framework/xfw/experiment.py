@@ -78,11 +78,12 @@ def _check_unit(declared: Any, _: Any, unit: str) -> None:
 
 @attrs.frozen
 class Preset:
-    """Name a configuration: values by key path (text with commas sweeps), and a default number of trials."""
+    """Name a configuration: values by key path (text with commas sweeps), a default number of trials and precision."""
 
     values: Mapping[str, Any]
     help: str
     trials: int | None = None
+    dtype: str = attrs.field(default="float32", validator=attrs.validators.in_(("float32", "float64")))
 
 
 @attrs.frozen(eq=False)

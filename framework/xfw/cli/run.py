@@ -119,7 +119,9 @@ class Options:
 @click.option("--data-dir", metavar="DIR", help="Folder of data sets, the only one searched.")
 @results_dir_option
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
-@click.option("--dtype", type=click.Choice(("float32", "float64")), help="Precision.  [default: float32]")
+@click.option(
+    "--dtype", type=click.Choice(("float32", "float64")), help="Precision.  [default: float32, or the preset's]"
+)
 @click.option("--allow-tf32", is_flag=True, help="Let CUDA multiply in TF32.")
 @click.option("--strategy", type=click.Choice(STRATEGIES), help="How a block trains.  [default: auto]")
 @click.option("--block-size", type=click.IntRange(min=1), help="Trials of a block.")
@@ -217,7 +219,7 @@ def request_of(options: Options, resolved: Resolved, only: Only, source: RunDir 
         only = only if only.trials is not None else attrs.evolve(only, trials=tuple(stored))
     seed = options.seed if earlier is None else earlier.seed
     return Request(
-        execution=execution_of(options, earlier),
+        execution=execution_of(options, earlier, resolved.dtype),
         seed=seeds.draw_seed() if seed is None else seed,
         trials=resolved.trials if trials is None else trials,
         only=only,
@@ -227,12 +229,15 @@ def request_of(options: Options, resolved: Resolved, only: Only, source: RunDir 
     )
 
 
-def execution_of(options: Options, earlier: Manifest | None) -> Execution:
-    """Return how blocks run; precision and strategy are those of ``--from RUN`` where they are not given."""
+def execution_of(options: Options, earlier: Manifest | None, usual: str) -> Execution:
+    """Return how blocks run; precision and strategy are those of ``--from RUN`` where they are not given.
+
+    ``usual`` is the precision of the preset.
+    """
     from xfw.plan.device import default_jobs, resolve_device
 
     device = resolve_device(options.device)
-    dtype = options.dtype or (earlier.execution.dtype if earlier is not None else "float32")
+    dtype = options.dtype or (earlier.execution.dtype if earlier is not None else usual)
     if device == "mps" and dtype == "float64":
         raise UserError("--dtype float64: the device mps has float32 only", hint="--device cpu has both", exit_code=2)
     return Execution(

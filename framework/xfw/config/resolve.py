@@ -52,8 +52,8 @@ class Resolved:
     """A resolved configuration: one instance per condition, and where every value came from.
 
     ``flat`` holds the values of each condition by key path, ``common`` (nested) what all conditions share, ``given``
-    the key paths that the user set, ``trials`` the number of trials where none is asked for. Values of None appear
-    nowhere but in ``configs``.
+    the key paths that the user set, ``trials`` and ``dtype`` the number of trials and the precision where none is
+    asked for. Values of None appear nowhere but in ``configs``.
     """
 
     preset: str
@@ -67,6 +67,7 @@ class Resolved:
     trials: int
     warnings: tuple[str, ...]
     config_hash: str
+    dtype: str = "float32"
 
 
 def resolve(
@@ -111,7 +112,8 @@ def resolve(
     ]
     _refuse(name, [*problems, *(problem for layer in layers for problem in layer.problems), *missing])
     trials = _default_trials(experiment, preset or "", named)
-    return _assembled(experiment, schema, preset or "", layers, source, trials)
+    resolved = _assembled(experiment, schema, preset or "", layers, source, trials)
+    return attrs.evolve(resolved, dtype=experiment.presets()[preset].dtype) if preset else resolved
 
 
 def _refuse(name: str, problems: Sequence[Problem]) -> None:

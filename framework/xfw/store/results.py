@@ -16,7 +16,7 @@ from xfw.errors import UserError, did_you_mean
 from xfw.manifest import telling_axes
 from xfw.store import atomic, hdf5, proof
 from xfw.store.artifacts import Artifact, read_array, read_list
-from xfw.store.contents import padding
+from xfw.store.gather import padding
 from xfw.store.rundir import NAME, RUN_ID, RunDir
 from xfw.store.seal import FORMAT
 from xfw.store.sources import TrialSource
@@ -240,9 +240,10 @@ class Results:
         return list(self._stream_groups)
 
     def variables(self, stream: str) -> list[str]:
-        """Return the names of a stream's variables, without its coordinate and ``count``."""
-        group = self._stream(stream)
-        return [name for name in members(group) if name != "count" and not group[name].is_scale]
+        """Return the names of a stream's variables, nested ones as ``a/b``, without its coordinate and ``count``."""
+        inner = [f"{name[len(stream) + 1 :]}/" for name in self._stream_groups if name.startswith(f"{stream}/")]
+        names = datasets(self._stream(stream))
+        return [name for name in names if name != "count" and not name.startswith(tuple(inner))]
 
     def values(self, stream: str, variable: str) -> NDArray[Any]:
         """Return a variable as (N, rows, ...), padded beyond each trial's count."""
@@ -296,14 +297,12 @@ class Results:
 
     def ragged(self, position: int) -> dict[str, NDArray[Any]]:
         """Return the arrays of the trial at a position whose shape differs from other trials'."""
-        return {name: self.ragged_array(position, name) for name in self.ragged_shapes(position)}
-
-    def ragged_array(self, position: int, name: str) -> NDArray[Any]:
-        """Return one of the arrays that ``ragged`` returns."""
-        for artifact in self._aside.get(position, ()):
-            if artifact.array == name:
-                return read_array(self.path.parent, artifact)
-        return self._read(f"ragged/{position}/{name}")
+        group = self._file.get(f"ragged/{position}")
+        found = {} if group is None else {name: self._read(f"ragged/{position}/{name}") for name in datasets(group)}
+        large = self._aside.get(position, ())
+        return found | {
+            each.array: read_array(self.path.parent, each) for each in large if each.array not in self._large
+        }
 
     def ragged_shapes(self, position: int) -> dict[str, tuple[int, ...]]:
         """Return the shapes of what ``ragged`` returns, without reading it."""
@@ -343,7 +342,8 @@ class Results:
             self._file["metrics"].visititems(visit)
         streams = {name: group for name, group in groups.items() if "coordinate" in group.attrs}
         for name in groups:
-            if not any(f"{stream}/".startswith(f"{name}/") for stream in streams):
+            # Between streams, or within one: variables may have nested names.
+            if not any(f"{a}/".startswith(f"{b}/") for stream in streams for a, b in ((stream, name), (name, stream))):
                 raise atomic.damaged(self.path, f"metrics/{name} is neither a stream nor a dataset")
         return streams
 
@@ -422,18 +422,12 @@ def label(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def members(group: h5py.Group) -> list[str]:
-    """Return the names of the datasets in a group, in the order of their creation."""
-    return [name for name, item in group.items() if isinstance(item, h5py.Dataset)]
-
-
 def datasets(group: h5py.Group) -> list[str]:
-    """Return the paths of all datasets below a group that are not scales."""
-    found: list[str] = []
-
-    def visit(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset) and not item.is_scale:
-            found.append(name)
-
-    group.visititems(visit)
-    return found
+    """Return the paths of all datasets below a group that are not scales, in the order of their creation."""
+    paths: list[str] = []
+    for name, item in group.items():
+        if isinstance(item, h5py.Group):
+            paths += [f"{name}/{inner}" for inner in datasets(item)]
+        elif not item.is_scale:
+            paths.append(name)
+    return paths
