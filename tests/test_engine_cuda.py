@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import xfw
+from xfw import schedules
 from xfw.testing.blocks import block_session, train_block
 from xfw.testing.shapes import LOWERINGS, experiment, python_branch, run
 
@@ -86,3 +88,75 @@ def test_an_epoch_waits_for_the_device_at_most_once() -> None:
         finally:
             torch.cuda.set_sync_debug_mode("default")
     assert len([each for each in seen if "called a synchronizing" in str(each.message)]) <= 1
+
+
+# --- updates ----------------------------------------------------------------------------------------------------------
+
+
+def in_place(parameter: Any, gradient: Any, state: Any, step: Any, *, lr: Any) -> Any:
+    return -lr * state.entry("mean").mul_(0.9).add_(0.1 * gradient) / step.sqrt()
+
+
+UPDATES: dict[str, Any] = {
+    "kernel": lambda config: xfw.AdamW(
+        lr=schedules.cosine(config.lr, 15), weight_decay=0.1, clip_norm=0.5, average=0.9,
+        groups=[xfw.Group("*.bias", weight_decay=0.0)],
+    ),
+    "formula": lambda config: xfw.Optimizer("NAdam", lr=schedules.warm_up(config.lr, 5), clip_value=0.1, accumulate=2),
+    "momentum": lambda config: xfw.SGD(
+        lr=schedules.one_cycle(config.lr, 15), momentum=schedules.one_cycle_momentum(15), dampening=0.1
+    ),
+    "function": lambda config: xfw.Optimizer(in_place, lr=config.lr),
+}  # fmt: skip
+
+
+def updating(name: str, *, watched: bool) -> Any:
+    """Return an experiment with an update; ``watched`` sums all changes within the captured step."""
+
+    def on_start(block: Any, source: Any) -> None:
+        block.values["moved"] = torch.zeros(block.size, dtype=torch.float64, device=block.device)
+
+    def before_update(block: Any, update: Any) -> None:
+        squares = [change.double().square().flatten(1).sum(1) for change in update.changes.values()]
+        block.values["moved"].add_(torch.stack(squares).sum(0))
+
+    hooks = {"before_update": before_update} if watched else {}
+    return experiment(train_step=quiet_step, build_optimizer=UPDATES[name], on_start=on_start, **hooks)
+
+
+@pytest.mark.parametrize("watched", [False, True])
+@pytest.mark.parametrize("name", UPDATES)
+def test_an_update_is_captured_and_agrees_with_the_cpu(name: str, watched: bool) -> None:
+    here = train_block(updating(name, watched=watched), SETTINGS, device="cuda", dtype="float64")
+    there = train_block(updating(name, watched=watched), SETTINGS, dtype="float64")
+    assert not any("not captured" in line for line in here.log)
+    for part, expected in there.commit.state.items():
+        assert np.abs(here.commit.state[part].astype(float) - expected).max() <= TOLERANCE, part
+
+
+@pytest.mark.parametrize("name", UPDATES)
+def test_neighbours_change_no_bit_of_an_update_at_an_equal_width(name: str) -> None:
+    together = train_block(updating(name, watched=True), SETTINGS, device="cuda", trials=3)
+    for place in (0, 7, 11):
+        alone = train_block(updating(name, watched=True), SETTINGS, device="cuda", trials=3, only=[place], width=12)
+        assert np.array_equal(alone.parameters()[0], together.parameters()[place])
+
+
+@pytest.mark.parametrize("name", UPDATES)
+def test_an_update_waits_for_nothing(name: str) -> None:
+    session: Any = block_session(updating(name, watched=True), trials=4, device="cuda")
+    session.start(None)
+    session._count_steps()
+    for number in (0, 1):
+        session._epoch(number)
+        session.position |= {"epoch": number + 1, "step": 0}
+        session._read_back()
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            session._epoch(2)
+            session._read_back()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    assert len([warning for warning in seen if "called a synchronizing" in str(warning.message)]) <= 1
