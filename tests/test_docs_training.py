@@ -38,6 +38,11 @@ class Network(nn.Module):
         self.body, self.norm, self.head = nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2)
 
 
+@attrs.frozen(kw_only=True)
+class Rate:
+    lr: float = xfw.key(0.1, help="learning rate")
+
+
 CONFIG = SimpleNamespace(lr=0.01)
 
 
@@ -52,6 +57,29 @@ def test_the_shown_optimizers_step() -> None:
         columns = [slice(0, 4), slice(4, 8)][: 1 + len(spec.groups)]
         ArenaOptimizer([spec, spec], arena, torch.ones(2, 8), columns).step()
         assert (arena[:, : columns[-1].stop] < 0).all()
+
+
+def test_the_shown_ordinary_optimizers_train() -> None:
+    (ordinary,), (mixing,) = shown("As in ordinary PyTorch"), shown("Stepped by the step")
+    x = torch.randn(20, 3, generator=torch.Generator().manual_seed(1))
+
+    def own_step(model: Any, batch: Any) -> Any:
+        return nn.functional.cross_entropy(model.head(model.norm(model.body(batch[0]))), batch[1])
+
+    for hooks in ({**ordinary, "train_step": own_step}, mixing):
+        made = make_experiment(
+            Rate,
+            load_data=lambda config: {"train": xfw.Dataset((x, (x[:, 0] > 0).long()))},
+            build_model=lambda config: Network(),
+            build_optimizer=hooks["build_optimizer"],
+            train_step=hooks["train_step"],
+            plan_passes=lambda config: [xfw.Pass(batch_size=5)] * 10,
+            declare_records=lambda config: xfw.Records(
+                (xfw.Stream("step", "step", (xfw.Variable("loss", "float64", "loss"),), each="step"),)
+            ),
+        )
+        losses = train_block(made).record("step", "loss")
+        assert (losses[-4:].mean(0) < 0.7 * losses[:4].mean(0)).all()
 
 
 def test_the_shown_groups_leave_biases_and_norms_undecayed() -> None:
@@ -87,14 +115,10 @@ def test_the_shown_schedules_and_hooks_run() -> None:
         loading["load_into"](model, block.checkpoint("end")[1])
         assert torch.equal(model.body.weight, block.parameters["body.weight"][1])
 
-    @attrs.frozen(kw_only=True)
-    class Config:
-        lr: float = xfw.key(0.1, help="learning rate")
-
     x = torch.randn(20, 4, generator=torch.Generator().manual_seed(1))
     variables = (xfw.Variable("lr", "float64", "rate"), xfw.Variable("temperature", "float64", "temperature"))
     made = make_experiment(
-        Config,
+        Rate,
         load_data=lambda config: {name: xfw.Dataset((x, (x[:, 0] > 0).long())) for name in ("train", "test")},
         build_model=lambda config: Model(),
         build_optimizer=scheduled["build_optimizer"],

@@ -132,8 +132,12 @@ def build_model(config: Any) -> torch.nn.Module:
 
 
 @hookspec("hooks", one=True)
-def build_optimizer(config: Any) -> Optimizer:
-    """Return the optimizer of one trial. Default: none, so that only ``train_step`` itself changes the model."""
+def build_optimizer(config: Any, model: torch.nn.Module) -> Optimizer | Any:
+    """Return the optimizer of one trial. Default: none, so that only ``train_step`` itself changes the model.
+
+    An ``xfw.Optimizer``, or an ordinary optimizer over ``model.parameters()``. Where ``train_step`` names the argument
+    ``optimizer`` (or ``optimizers``), it gets what is returned here, one or a mapping of several, and steps it itself.
+    """
 
 
 @hookspec("hooks", one=True)
@@ -167,6 +171,8 @@ def train_step(
     pass_: Pass,
     data: Mapping[str, Resident],
     due: bool,
+    optimizer: Any,
+    optimizers: Any,
 ) -> Any:
     """Return the loss of one model on one batch, or ``(loss, metrics)``.
 
@@ -175,7 +181,8 @@ def train_step(
     place, and only ``metrics`` is returned: a mapping of 0-d tensors, or of the axes that a step stream declares.
     ``pass_`` is the pass that the step belongs to (plain values: a branch on them is fine), ``data`` holds the
     data sets on the device: ``data[name].take(index)`` returns examples as a batch. ``due`` is true in the steps that
-    ``Pass.every`` names: a plain value, for what shall not happen in every step.
+    ``Pass.every`` names: a plain value, for what shall not happen in every step. A step that names ``optimizer`` or
+    ``optimizers`` (both are what ``build_optimizer`` returned) clears, takes and uses the gradients itself.
     """
 
 

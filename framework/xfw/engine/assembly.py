@@ -18,11 +18,12 @@ import torch
 from xfw.config.resolve import condition_configs
 from xfw.data.sources import Sources
 from xfw.engine.batches import Draw, Resident, check_epochs, prepared_once, to_device
+from xfw.engine.manual import check_steps
 from xfw.engine.network import Network, initial_model
 from xfw.engine.rehearsal import Rehearsal, fast_ways, make_way
 from xfw.engine.rng import key_words
-from xfw.engine.settings import groups_of
-from xfw.engine.steppers import StepCode, Stepper, step_code
+from xfw.engine.settings import groups_of, spec_of
+from xfw.engine.steppers import StepCode, Stepper, step_code, steps_itself
 from xfw.engine.trainer import Trainer
 from xfw.engine.update import Update
 from xfw.errors import UserError
@@ -68,25 +69,26 @@ def assemble(manifest: Manifest, plan: BlockPlan, experiment: Experiment) -> Par
     configs = [by_condition[member.condition] for member in lanes]
     device = torch.device(manifest.execution.device)
     keys = [int(member.key, 16) for member in lanes]
-    specs = [hooks.build_optimizer(config=config) for config in configs]
+    optimizer = _optimizers(hooks, configs)
 
     def build(chosen: Sequence[int], with_keys: Sequence[int], dtype: torch.dtype) -> Network:
         models = [
             initial_model(lambda lane=lane: hooks.build_model(config=configs[lane]), key)  # type: ignore[misc]
             for lane, key in zip(chosen, with_keys, strict=True)
         ]
-        return Network(models, device, dtype, groups_of(specs[0], models[0]))
+        return Network(models, device, dtype, groups_of(optimizer(chosen[0], models[0]), models[0]))
 
     network = build(range(len(lanes)), keys, getattr(torch, manifest.execution.dtype))
     _set_determinism(network)
     loaded = hooks.load_data(config=configs[0], sources=Sources(manifest.execution.data_dir or None))
     epochs = list(hooks.plan_passes(config=configs[0]))
     check_epochs(epochs, {name: len(dataset) for name, dataset in loaded.items()})
-    update = Update(network, specs, [hooks.build_schedules(config=config) or {} for config in configs])
+    update = Update(network, optimizer, [hooks.build_schedules(config=config) or {} for config in configs])
     datasets = _resident(loaded, epochs, network)
 
     def code(dtype: torch.dtype) -> StepCode:
-        return step_code(hooks, {name: Resident(dataset, dtype) for name, dataset in datasets.items()})
+        data = {name: Resident(dataset, dtype) for name, dataset in datasets.items()}
+        return step_code(hooks, data, update.manual)
 
     return Parts(
         lanes=lanes,
@@ -101,6 +103,18 @@ def assemble(manifest: Manifest, plan: BlockPlan, experiment: Experiment) -> Par
         draw=_given_orders(hooks, lanes, configs),
         records=hooks.declare_records(config=configs[0]),
     )
+
+
+def _optimizers(hooks: Any, configs: Sequence[Any]) -> Callable[[int, torch.nn.Module], Any]:
+    """Return the function that asks the plugin for a trial's optimizer over a model."""
+    manual = steps_itself(hooks)
+
+    def optimizer(lane: int, model: torch.nn.Module) -> Any:
+        found = hooks.build_optimizer(config=configs[lane], model=model)
+        check_steps(found, manual=manual)
+        return found if manual else spec_of(found, model)
+
+    return optimizer
 
 
 def _resident(loaded: Mapping[str, Dataset], epochs: Sequence[Pass], network: Network) -> dict[str, Dataset]:
@@ -150,7 +164,9 @@ def make_trainer(parts: Parts, strategy: str, log: Callable[[str], None]) -> Tra
     network, words = parts.network, parts.words_T2
     streams = [stream for stream in parts.records.streams if stream.each == "step"]
     step_variables = {variable.name: len(variable.axes) for stream in streams for variable in stream.variables}
-    ways = fast_ways(network, strategy, log)
+    ways = fast_ways(network, strategy, log) if parts.update.manual is None else []
+    if strategy == "stack" and parts.update.manual is not None:
+        log("stack: not used (train_step steps its own optimizer); the models run one by one")
     lanes = network.representatives() if ways else [0]
     keys = [derive(index, "rehearsal") for index in range(len(lanes))]
 

@@ -170,8 +170,7 @@ class Block:
 
     def reset_optimizer(self, where: torch.Tensor | None = None) -> None:
         """Forget the optimizer's moments and step counters."""
-        if self.trainer.update.optimizer is not None:
-            self.trainer.update.optimizer.reset(where)
+        self.trainer.update.reset(where)
 
     def module(self, lane: int) -> nn.Module:
         """Return one trial as an ordinary module whose tensors are views into the block."""

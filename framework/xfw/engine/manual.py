@@ -6,16 +6,16 @@ sequence of such objects. Its state is committed as tensors and one text of JSON
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import nn
 
 from xfw.errors import UserError
 
-__all__ = ["Manual", "is_manual"]
+__all__ = ["Manual", "check_steps", "is_manual"]
 
 
 def is_manual(found: Any) -> bool:
@@ -31,14 +31,44 @@ def _parts(found: Any) -> dict[str, Any]:
     return {"": found}
 
 
-class Manual:
-    """The optimizers of all trials of a block; ``found`` holds for each trial what the plugin returned."""
+def check_steps(found: Any, *, manual: bool) -> None:
+    """Raise UserError where ``build_optimizer`` and ``train_step`` disagree on who steps the optimizer."""
+    if manual and not is_manual(found):
+        raise UserError(
+            f"train_step names an optimizer, but build_optimizer returned a {type(found).__name__}",
+            hint="return optimizers of torch.optim over model.parameters(), or leave the stepping to the core",
+        )
+    if not manual and not isinstance(found, torch.optim.Optimizer) and is_manual(found):
+        raise UserError(
+            "build_optimizer returned several optimizers, which train_step does not step",
+            hint="let train_step name the argument `optimizers`, and step them there",
+        )
 
-    def __init__(self, found: Sequence[Any], device: torch.device) -> None:
-        self.found, self._device = found, device
+
+class Manual:
+    """The optimizers of all trials of a block, each over the parameters of its own model."""
+
+    def __init__(
+        self, models: Sequence[nn.Module], found: Sequence[Any], make: Callable[[int, nn.Module], Any]
+    ) -> None:
+        """``found`` is what the plugin returned for each model; ``make`` asks it for another one."""
+        self._make = make
+        self._found = {id(model): (model, own) for model, own in zip(models, found, strict=True)}
         self._parts = [_parts(own) for own in found]
         self.generation = 0
         """Grows whenever tensors of the state are replaced, so that no captured step goes on with the old ones."""
+
+    def of(self, model: nn.Module) -> Any:
+        """Return a model's optimizers; another model than those of the block gets some as its first trial has."""
+        if id(model) not in self._found:
+            self._found[id(model)] = (model, self._make(0, model))
+        return self._found[id(model)][1]
+
+    def tensors(self) -> list[torch.Tensor]:
+        """Return the tensors of all states."""
+        optimizers = [p for parts in self._parts for p in parts.values() if isinstance(p, torch.optim.Optimizer)]
+        values = [value for part in optimizers for state in part.state.values() for value in state.values()]
+        return [value for value in values if isinstance(value, torch.Tensor)]
 
     def saved(self) -> dict[str, torch.Tensor]:
         """Return the state of all trials as tensors by name; UserError where something else than data is in it."""
@@ -58,17 +88,6 @@ class Manual:
             tensors = [saved[f"{lane}/{place}"] for place in range(sum(n.startswith(f"{lane}/") for n in saved) - 1)]
             for name, plain in json.loads(bytes(saved[f"{lane}/text"].numpy()).decode()).items():
                 parts[name].load_state_dict(_rebuilt(plain, tensors))
-
-    def preserve(self) -> Callable[[], None]:
-        """Copy the state; return the function that puts it back, into the same tensors."""
-        kept = [{name: copy.deepcopy(part.state_dict()) for name, part in parts.items()} for parts in self._parts]
-
-        def restore() -> None:
-            for parts, states in zip(self._parts, kept, strict=True):
-                for name, part in parts.items():
-                    _put_back(part, states[name])
-
-        return restore
 
     def reset(self, where_T: torch.Tensor | None = None) -> None:
         """Forget the state of the optimizers of the marked trials; waits for the device where a mask is given."""
@@ -119,28 +138,3 @@ def _rebuilt(plain: Any, tensors: Sequence[torch.Tensor]) -> Any:
         return {_rebuilt(key, tensors): _rebuilt(value, tensors) for key, value in inner}
     values = [_rebuilt(value, tensors) for value in inner]
     return tuple(values) if kind == "tuple" else values
-
-
-def _put_back(part: Any, state: Any) -> None:
-    """Put a copied state back: an optimizer's into the tensors that it has, so that their addresses stay."""
-    if not isinstance(part, torch.optim.Optimizer):
-        part.load_state_dict(copy.deepcopy(state))
-        return
-    parameters = [parameter for group in part.param_groups for parameter in group["params"]]
-    for place, parameter in enumerate(parameters):
-        if place in state["state"]:
-            _refill(part.state[parameter], state["state"][place])
-        else:
-            part.state.pop(parameter, None)
-    for group, old in zip(part.param_groups, state["param_groups"], strict=True):
-        _refill(group, {name: value for name, value in old.items() if name != "params"} | {"params": group["params"]})
-
-
-def _refill(target: dict[str, Any], values: Mapping[str, Any]) -> None:
-    for name in [name for name in target if name not in values]:
-        del target[name]
-    for name, value in values.items():
-        if isinstance(value, torch.Tensor) and isinstance(target.get(name), torch.Tensor):
-            target[name].copy_(value)
-        else:
-            target[name] = copy.deepcopy(value) if name != "params" else value

@@ -152,16 +152,19 @@ class Session:
         network, block = self.trainer.network, self.block
         saved = dict(restored.state)
         _fill(network.arena_TP, saved.pop("parameters"), "parameters")
+        optimizer: dict[str, torch.Tensor] = {}
         for name, array in saved.items():
             kind, _, rest = name.partition("/")
             if kind == "optimizer":
-                self.trainer.update.load(rest, torch.as_tensor(array))
+                optimizer[rest] = torch.as_tensor(array)
             elif kind == "buffers":
                 _fill(network.buffers[rest], array, name)
             elif kind == "snapshots":
                 block.snapshots[rest] = torch.tensor(array, device=block.device)
             elif kind == "values":
                 block.values[rest] = torch.tensor(array, device=block.device)
+        if optimizer:
+            self.trainer.update.load(optimizer)
         self.position |= restored.position
         self._tell_position()
         self._stored_steps = self.position["step"]
@@ -182,7 +185,7 @@ class Session:
         network, block = self.trainer.network, self.block
         tensors: dict[str, torch.Tensor] = {"parameters": network.arena_TP, "finite": block.finite.to(torch.int8)}
         if not final:
-            tensors |= {f"optimizer/{name}": value for name, value in self.trainer.update.state.items()}
+            tensors |= {f"optimizer/{name}": value for name, value in self.trainer.update.saved().items()}
         tensors |= {f"buffers/{name}": value for name, value in network.buffers.items()}
         tensors |= {f"snapshots/{name}": value for name, value in block.snapshots.items()}
         tensors |= {f"values/{name}": value for name, value in block.values.items()}

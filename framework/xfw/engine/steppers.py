@@ -17,6 +17,7 @@ from torch.func import vmap
 
 from xfw.engine.batches import Resident, has_kernels, prepared
 from xfw.engine.dropout import KeyedDropout
+from xfw.engine.manual import Manual
 from xfw.engine.narrow import Layer, NarrowTwin
 from xfw.engine.network import Network, place
 from xfw.engine.rng import Rng
@@ -76,14 +77,23 @@ class Stepper(Protocol):
 # --- the plugin's code ---------------------------------------------------------------------------------------
 
 
-def step_code(hooks: Any, data: Mapping[str, Resident]) -> StepCode:
+def steps_itself(hooks: Any) -> bool:
+    """Say whether ``train_step`` steps its optimizers itself: it names them among its arguments."""
+    return bool(_implementation(hooks.train_step)[1] & {"optimizer", "optimizers"})
+
+
+def step_code(hooks: Any, data: Mapping[str, Resident], manual: Manual | None = None) -> StepCode:
     """Return the plugin's own functions: called through pluggy they would cost microseconds every step."""
     function, names = _implementation(hooks.train_step)
     evaluations = hooks.evaluate_step.get_hookimpls()
 
     def train_step(model: Any, batch: Tensors, rng: Any, pass_: Pass, due: bool) -> Any:
         every = {"model": model, "batch": batch, "rng": rng, "pass_": pass_, "data": data, "due": due}
-        return function(**{name: every[name] for name in names})
+        if manual is None:
+            return function(**{name: every[name] for name in names})
+        own = manual.of(model)
+        output = function(**{name: (every | {"optimizer": own, "optimizers": own})[name] for name in names})
+        return {name: torch.as_tensor(value).detach() for name, value in _results(output).items()}
 
     def evaluate_step(model: Any, batch: Tensors) -> Mapping[str, torch.Tensor]:
         if not evaluations:

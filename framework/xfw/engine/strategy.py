@@ -34,13 +34,18 @@ STEPS, REPEATS = 5, 3
 """Steps that are timed together by ``tune``, and how often."""
 
 
-def choose(model: nn.Module, device: str, requested: str = "auto") -> str:
-    """Return the strategy for one trial's model on a device (``cpu``, ``cuda``, ``cuda:1``, ``mps``)."""
+def choose(model: nn.Module, device: str, requested: str = "auto", *, alone: bool = False) -> str:
+    """Return the strategy for one trial's model on a device (``cpu``, ``cuda``, ``cuda:1``, ``mps``).
+
+    ``alone`` says that its step runs for one model at a time only: it steps optimizers itself.
+    """
     if requested not in ("auto", TUNE):
         if requested not in STRATEGIES:
             hint = did_you_mean(requested, (*STRATEGIES, TUNE))
             raise UserError(f"--strategy: unknown strategy '{requested}'", hint=hint, exit_code=2)
         return requested
+    if alone:
+        return {"cuda": "streams", "cpu": "pool"}.get(device.partition(":")[0], "serial")
     linear_only = not refusal(model)
     if device.startswith("cuda"):
         return "streams" if any(isinstance(module, HEAVY) for module in model.modules()) else "stack"

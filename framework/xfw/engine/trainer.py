@@ -116,7 +116,10 @@ class Trainer:
         share = self._share(batches, index)
         if spec in self._meters:
             key = (spec, size, due, share, *self.update.addresses())
-            self._captured.run(key, lambda: self._step(stepper, batches, size, due, share))
+            if self.update.capturable():
+                self._captured.run(key, lambda: self._step(stepper, batches, size, due, share))
+            else:
+                self._step(stepper, batches, size, due, share)
             return
         before = generator_states(self.device)
         self._step(stepper, batches, size, due, share)

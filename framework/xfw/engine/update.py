@@ -12,7 +12,9 @@ from typing import Any
 
 import attrs
 import torch
+from torch import nn
 
+from xfw.engine.manual import Manual, is_manual
 from xfw.engine.network import Layout, Network
 from xfw.engine.optimizer import ArenaOptimizer
 from xfw.engine.settings import Follower, exact_dtype
@@ -57,11 +59,13 @@ class Update:
     def __init__(
         self,
         network: Network,
-        chosen: Sequence[Optimizer | None],
+        optimizer_of: Callable[[int, nn.Module], Any],
         scalars: Sequence[Mapping[str, float | Schedule]],
     ) -> None:
-        """``scalars`` holds, for each trial, the schedules of buffers by their names."""
-        specs = [spec for spec in chosen if spec is not None]
+        """Take what returns the optimizer for a trial's model, and each trial's schedules of buffers by their names."""
+        chosen = [optimizer_of(lane, model) for lane, model in enumerate(network.models)]
+        self.manual = Manual(network.models, chosen, optimizer_of) if is_manual(chosen[0]) else None
+        specs: list[Optimizer] = [spec for spec in chosen if spec is not None and self.manual is None]
         if len(specs) not in (0, len(chosen)):
             raise UserError("build_optimizer: some trials of one block have an optimizer, and some have none")
         arenas = network.arena_TP, network.gradients_TP
@@ -116,14 +120,27 @@ class Update:
         optimizer = {} if self.optimizer is None else self.optimizer.settings[0].followers
         return {name: follower.now for name, follower in {**optimizer, **self.scalars}.items()}
 
+    def reset(self, where_T: torch.Tensor | None = None) -> None:
+        """Forget moments and step counters, of the marked trials only where a mask is given."""
+        for held in (self.optimizer, self.manual):
+            if held is not None:
+                held.reset(where_T)
+
+    def capturable(self) -> bool:
+        """Say whether a CUDA graph may hold the next step."""
+        return self.manual is None or self.manual.capturable()
+
     def moving(self) -> list[torch.Tensor]:
         """Return what a step changes beside parameters and buffers."""
         watched = [] if self.observe is None else list(self.values.values())
         average = [self.snapshots[AVERAGE]] if self._average is not None else []
-        return [self.clock_2, *self.state.values(), *watched, *average]
+        manual = [] if self.manual is None else self.manual.tensors()
+        return [self.clock_2, *self.state.values(), *watched, *average, *manual]
 
     def addresses(self) -> tuple[int, ...]:
         """Return where the tensors lie that a step reads and something outside of it may replace."""
+        if self.manual is not None:
+            return (self.manual.generation,)
         return tuple(tensor.data_ptr() for tensor in self.moving())
 
     # --- one step ----------------------------------------------------------------------------------------
@@ -219,14 +236,22 @@ class Update:
         view = self.state["fixed"][:, slot.offset : slot.offset + slot.size]
         view.copy_(fixed.expand(self.network.lanes, *slot.shape).reshape(self.network.lanes, slot.size))
 
-    def load(self, name: str, value: torch.Tensor) -> None:
-        """Put a committed part of the state back."""
-        if name == "fixed" and name not in self.state:
-            self.state[name] = torch.zeros_like(self._gradients(), dtype=torch.bool)
-        if tuple(self.state[name].shape) != tuple(value.shape):
-            found, expected = tuple(value.shape), tuple(self.state[name].shape)
-            raise UserError(f"state.h5: 'optimizer/{name}' has shape {found}, expected {expected}")
-        self.state[name].copy_(value)
+    def saved(self) -> dict[str, torch.Tensor]:
+        """Return the state that a commit keeps."""
+        return self.state if self.manual is None else self.manual.saved()
+
+    def load(self, saved: Mapping[str, torch.Tensor]) -> None:
+        """Put a committed state back."""
+        if self.manual is not None:
+            self.manual.load(saved)
+            return
+        if "fixed" in saved:
+            self.state["fixed"] = torch.zeros_like(self._gradients(), dtype=torch.bool)
+        for name, value in saved.items():
+            if tuple(self.state[name].shape) != tuple(value.shape):
+                found, expected = tuple(value.shape), tuple(self.state[name].shape)
+                raise UserError(f"state.h5: 'optimizer/{name}' has shape {found}, expected {expected}")
+            self.state[name].copy_(value)
 
 
 def _scalars(network: Network, scalars: Sequence[Mapping[str, Any]]) -> dict[str, Follower]:

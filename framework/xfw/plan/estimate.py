@@ -17,7 +17,7 @@ from torch import nn
 
 from xfw.data.sources import Sources
 from xfw.engine.batches import check_epochs, count_of, steps_of
-from xfw.engine.steppers import STREAMS
+from xfw.engine.steppers import STREAMS, steps_itself
 from xfw.engine.strategy import choose
 from xfw.engine.work import Work, work_of
 from xfw.errors import UserError
@@ -109,7 +109,8 @@ def measure(experiment: Experiment, config: Any, execution: Execution, sources: 
     sides = [] if seen is None else [tensor.shape[1:] for tensor in seen.tensors]
     # Shapes that differ in other things than their network, such as its passes, share one measurement.
     work = sources.derived(f"work {sides} {model}", lambda: work_of(model, seen))
-    return Shape(choose(model, execution.device, execution.strategy), work, passes, lengths)
+    strategy = choose(model, execution.device, execution.strategy, alone=steps_itself(experiment.hooks))
+    return Shape(strategy, work, passes, lengths)
 
 
 def outline(build: Callable[[], nn.Module]) -> nn.Module:
