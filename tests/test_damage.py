@@ -23,7 +23,7 @@ from xfw.manifest import Member
 from xfw.plan.history import block_timings
 from xfw.store import artifacts, claims
 from xfw.store.commit import Commit, Committer, load_state
-from xfw.store.gather import gather
+from xfw.store.contents import gather
 from xfw.store.lineage import trial_sources
 from xfw.store.merge import merge
 from xfw.store.results import open_run
@@ -133,7 +133,7 @@ def read_history(run: RunDir, _other: RunDir) -> Any:
 
 READERS: dict[str, Callable[[RunDir, RunDir], Any]] = {
     "results": read_results,
-    "blocks": lambda run, _: gather(run).blocks,
+    "blocks": lambda run, _: gather(run),
     "states": lambda run, _: [load_state(run.block_dir(index)) for index in (0, 1)],
     "plan": lambda run, _: (run.manifest, run.records, run.block_states()),
     "--from": read_sources,

@@ -300,7 +300,7 @@ def test_nothing_is_left_where_writing_fails(tmp_path: Path, monkeypatch: pytest
     def full(*_: Any, **__: Any) -> None:
         raise UserError("the disk is full")
 
-    monkeypatch.setattr("xfw.store.seal.hdf5.image", full)
+    monkeypatch.setattr("xfw.store.seal.hdf5.write_file", full)
     with pytest.raises(UserError, match="the disk is full"):
         merge(parts, tmp_path, ())
     assert sorted(path.name for path in (tmp_path / "demo").iterdir()) == sorted(part.id for part in parts)

@@ -22,7 +22,7 @@ from xfw.errors import UserError
 from xfw.experiment import Array, Records, Stream, Variable
 from xfw.store import artifacts, atomic, claims, proof
 from xfw.store.commit import Commit, Committer, load_state
-from xfw.store.gather import gather
+from xfw.store.contents import gather
 from xfw.store.results import Results, open_run
 from xfw.store.rundir import RunDir, create_run
 from xfw.store.seal import seal

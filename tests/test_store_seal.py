@@ -11,7 +11,7 @@ from xfw.experiment import Array, Records
 from xfw.manifest import BlockPlan, Member
 from xfw.store import claims
 from xfw.store.commit import Commit, Committer
-from xfw.store.dimensions import CHUNK_BYTES, chunk_shape
+from xfw.store.hdf5 import CHUNK_BYTES, chunk_shape
 from xfw.store.rundir import create_run
 from xfw.store.seal import seal
 from xfw.testing.runs import RECORDS, commit_rows, finish_block, finished_run, make_manifest

@@ -15,7 +15,7 @@ import torch
 
 from xfw.errors import UserError, did_you_mean
 from xfw.experiment import Array, Records
-from xfw.store.dimensions import declared_dtype
+from xfw.store.schema import declared_dtype
 from xfw.store.state import ArrayValue
 
 __all__ = ["Recorder"]

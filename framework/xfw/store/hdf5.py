@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import math
+import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,10 +22,15 @@ from xfw.errors import UserError
 from xfw.store import atomic
 from xfw.store.atomic import damaged
 from xfw.store.proof import HEADER, stored_digest
+from xfw.store.schema import canonical_dtype
 
 __all__ = [
+    "Scales",
     "attribute",
     "check_format",
+    "chunk_shape",
+    "describe",
+    "empty",
     "image",
     "is_unsafe",
     "load",
@@ -30,10 +38,13 @@ __all__ = [
     "read_json",
     "read_sealed",
     "store",
+    "subgroup",
     "text",
     "understood",
+    "write_file",
     "write_json",
     "write_sealed",
+    "write_values",
 ]
 
 MOST_COMPRESSED = 1100
@@ -70,6 +81,69 @@ def write_sealed(path: Path, kind: str, fill: Callable[[h5py.File], None], nbyte
             return f"{kind}\nsha256 {digest.result().hexdigest()}\n".encode().ljust(HEADER, b"\0")
 
         atomic.write(path, (bytes(HEADER), body), header)
+
+
+class Enduring(io.RawIOBase):
+    """A file for the HDF5 library that keeps to itself what the disk refuses: else the library could not close it.
+
+    ``error`` is what the system said first; from then on nothing is written any more.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = io.FileIO(path, "w+")
+        self.error: OSError | None = None
+
+    def _attempt(self, action: Callable[..., Any], *given: Any, otherwise: Any = None) -> Any:
+        if self.error is None:
+            try:
+                return action(*given)
+            except OSError as error:
+                self.error = error
+        return otherwise
+
+    def write(self, data: Any) -> int:
+        """Write all of ``data``."""
+        rest = memoryview(data).cast("B")
+        while len(rest):
+            rest = rest[self._attempt(self._file.write, rest, otherwise=len(rest)) :]
+        return memoryview(data).nbytes
+
+    def readinto(self, buffer: Any) -> int:
+        """Read as much as there is; zeros stand for what could not be written."""
+        count: int = self._file.readinto(buffer)
+        return count
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def truncate(self, size: int | None = None) -> int:
+        return int(self._attempt(self._file.truncate, size, otherwise=size or 0))
+
+    def sync(self) -> None:
+        """Wait until the content is on the disk, and close; raises what the disk refused."""
+        self._attempt(os.fsync, self._file.fileno())
+        self._file.close()
+        if self.error is not None:
+            raise self.error
+
+
+def write_file(path: Path, fill: Callable[[h5py.File], None]) -> None:
+    """Write an HDF5 file piece by piece as ``fill`` makes it, and wait until it is on the disk.
+
+    Raises OSError where the disk refuses.
+    """
+    sink = Enduring(path)
+    try:
+        with h5py.File(sink, "w", libver=BOUNDS, track_order=True) as file:
+            fill(file)
+    except (OSError, RuntimeError):  # the library read back what the disk had refused
+        if sink.error is None:
+            raise
+    finally:
+        sink.sync()
 
 
 @contextmanager
@@ -175,3 +249,91 @@ def text(values: Mapping[str, str], attributes: h5py.AttributeManager) -> None:
     """Store texts as variable-length UTF-8 attributes."""
     for name, value in values.items():
         attributes.create(name, value, dtype=h5py.string_dtype())
+
+
+# --- sealed files: every axis with its scale --------------------------------------------------------------
+
+FILL = {("f", False): np.nan, ("i", False): -(2**63) + 2, ("i", True): -127}
+"""Fill values that no element has, by kind of type and whether it holds booleans: several readers mask them out."""
+
+COMPRESSED_FROM = 16 * 1024
+CHUNK_BYTES = (64 * 1024, 1024 * 1024)
+
+
+class Scales:
+    """Makes a dimension scale for every axis of a file; datasets below a group share its scales."""
+
+    def __init__(self, member: h5py.Dataset) -> None:
+        member.make_scale("member")
+        self._member = member
+        self._made: dict[tuple[str, str], h5py.Dataset] = {}
+
+    def add(self, group: h5py.Group, name: str, values: NDArray[Any]) -> h5py.Dataset:
+        """Store the coordinate of an axis in ``group``."""
+        scale = group.create_dataset(name, data=values, fillvalue=FILL[values.dtype.kind, False])
+        scale.make_scale(name)
+        self._made[group.name, name] = scale
+        return scale
+
+    def axis(self, group: h5py.Group, name: str, size: int) -> h5py.Dataset:
+        """Return the scale of an axis in ``group``; the same name with another length gets its length appended."""
+        for candidate in (name, f"{name}_{size}", f"{name}_axis_{size}"):
+            scale = self._made.get((group.name, candidate))
+            if scale is not None and len(scale) == size:
+                return scale
+            if candidate not in group:
+                return self.add(group, candidate, np.arange(size, dtype=np.int64))
+        raise ValueError(f"no name is left for axis '{name}' of length {size} in {group.name}")
+
+    def attach(self, dataset: h5py.Dataset, home: h5py.Group, axes: Sequence[str], *, member: bool = True) -> None:
+        """Give every axis of a dataset its scale: the axis of all trials first, then ``axes`` from ``home``."""
+        scales = [self._member] if member else []
+        for name, size in zip(axes, dataset.shape[len(scales) :], strict=True):
+            scales.append(self.axis(home, name, size))
+        for number, scale in enumerate(scales):
+            dataset.dims[number].attach_scale(scale)
+
+
+def chunk_shape(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    """Return chunks of one trial by whole trailing axes, made larger or smaller to lie in 64 KiB to 1 MiB."""
+    smallest, largest = CHUNK_BYTES
+    chunk = [1, *shape[1:]]
+    for axis in range(1, len(chunk)):
+        while chunk[axis] > 1 and math.prod(chunk) * itemsize > largest:
+            chunk[axis] = math.ceil(chunk[axis] / 2)
+    one = max(1, math.prod(chunk) * itemsize)
+    chunk[0] = max(1, min(shape[0], math.ceil(smallest / one)))
+    return tuple(chunk)
+
+
+def write_values(group: h5py.Group, name: str, values: NDArray[Any]) -> h5py.Dataset:
+    """Store values: booleans as int8 with an attribute, compressed with a checksum where that pays."""
+    dataset = empty(group, name, values.shape, canonical_dtype(values.dtype))
+    if values.size:
+        dataset[...] = values.astype(dataset.dtype, copy=False)
+    return dataset
+
+
+def empty(group: h5py.Group, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> h5py.Dataset:
+    """Make a dataset for values of a canonical element type, to be filled."""
+    parent, _, last = name.rpartition("/")
+    home = subgroup(group, parent) if parent else group
+    if dtype == np.dtype(object):
+        return home.create_dataset(last, shape=shape, dtype=h5py.string_dtype())
+    boolean = dtype == np.bool_
+    stored = np.dtype(np.int8) if boolean else dtype
+    options: dict[str, Any] = {}
+    if math.prod(shape) * stored.itemsize > COMPRESSED_FROM:
+        chunks = chunk_shape(shape, stored.itemsize)
+        options = {"chunks": chunks, "compression": "gzip", "compression_opts": 4, "shuffle": True, "fletcher32": True}
+    dataset = home.create_dataset(last, shape=shape, dtype=stored, fillvalue=FILL[stored.kind, boolean], **options)
+    if boolean:
+        text({"dtype": "bool"}, dataset.attrs)
+    return dataset
+
+
+def describe(dataset: h5py.Dataset, long_name: str, unit: str = "1", version: int | None = None) -> None:
+    """Give a dataset its name for people, its unit (none for texts) and the version of its schema."""
+    text({"long_name": long_name} | ({"units": unit} if unit else {}), dataset.attrs)
+    if version is not None:
+        dataset.attrs.create("schema", version, dtype=np.int64)

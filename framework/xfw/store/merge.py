@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import shutil
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import attrs
 import numpy as np
+from numpy.typing import NDArray
 
 from xfw.config.structure import canonical, config_hash, flatten, nested
 from xfw.errors import Problem, UserError, WrongInput
 from xfw.experiment import Records, Stream
 from xfw.manifest import BlockPlan, Condition, Execution, Manifest, Member, Source
 from xfw.store import atomic
-from xfw.store.columns import TrialColumns
-from xfw.store.joined import Joined, Part
+from xfw.store.contents import Content, TrialColumns
 from xfw.store.results import Results, open_run
 from xfw.store.rundir import RunDir, create_run
 from xfw.store.seal import write
@@ -28,6 +30,9 @@ __all__ = ["SEVERAL_SEEDS", "merge"]
 
 SEVERAL_SEEDS = -1
 """The seed that a run has which was merged from runs of different seeds; each trial's own is in ``/seed``."""
+
+WHOLE = 16 * 1024 * 1024
+"""Bytes of an array of one run up to which it is read at once."""
 
 MOST = 10
 """Differences that are listed before the rest is counted."""
@@ -43,19 +48,120 @@ def merge(runs: Sequence[RunDir], results_dir: Path, command: Sequence[str]) -> 
     """
     ordered = sorted({run.path.resolve(): run for run in runs}.values(), key=age)
     check(ordered)
-    with ExitStack() as stack:
-        opened = [stack.enter_context(open_run(run)) for run in ordered]
-        flats = [configurations(results) for results in opened]
+    with closing(Opened()) as opened:
+        results = [opened.first(run) for run in ordered]
+        flats = [configurations(sealed) for sealed in results]
         conditions, numbers = numbered(flats)
-        refuse_repeated(opened, flats, numbers)
-        parts, columns = placed(opened, numbers)
-        manifest = manifest_of(ordered, opened, conditions, numbers, command)
+        refuse_repeated(results, flats, numbers)
+        places, columns = placed(results, numbers)
+        manifest = manifest_of(ordered, results, conditions, numbers, command)
         made = create_run(results_dir, manifest, [run.records for run in ordered])
         with ExitStack() as undo:
             undo.callback(shutil.rmtree, made.path)
-            write(made, Joined(tuple(parts)), columns)
+            parts = [SealedPart(opened, run, own) for run, own in zip(ordered, places, strict=True)]
+            write(made, Content(parts), columns)
             undo.pop_all()  # it is whole: keep it
     return made
+
+
+class Opened:
+    """The sealed files of many runs, of which only so many are open at once as the system allows."""
+
+    def __init__(self) -> None:
+        self._open: OrderedDict[Path, Results] = OrderedDict()
+
+    def first(self, run: RunDir) -> Results:
+        """Check the sealed file of a run, and return its columns of trials and conditions; the file is closed again."""
+        with open_run(run) as results:
+            for name in ("config", "conditions", "condition", "trial", "seeds", *COPIED):
+                getattr(results, name)  # it keeps them
+        return results
+
+    def __getitem__(self, run: RunDir) -> Results:
+        if run.path not in self._open:
+            if len(self._open) >= most_open():
+                self._open.popitem(last=False)[1].close()
+            self._open[run.path] = Results(run.run_file, as_is=True)  # checked when it was opened first
+        self._open.move_to_end(run.path)
+        return self._open[run.path]
+
+    def close(self) -> None:
+        """Close all files."""
+        for results in self._open.values():
+            results.close()
+
+
+def most_open() -> int:
+    """Return how many sealed files may be open at once: a quarter of what the system lets this process have."""
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows
+        return 64
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(4, min(256, soft // 4))
+
+
+@attrs.define(eq=False, slots=False)
+class SealedPart:
+    """The trials of one of the merged runs (``Part`` of a new sealed file)."""
+
+    opened: Opened
+    run: RunDir
+    places: tuple[int, ...]
+    _counts: dict[str, NDArray[np.int64]] = attrs.field(factory=dict, init=False)
+    _whole: dict[str, NDArray[Any]] = attrs.field(factory=dict, init=False)
+
+    def streams(self) -> Mapping[str, Sequence[str]]:
+        return self._streams
+
+    @cached_property
+    def _streams(self) -> Mapping[str, Sequence[str]]:
+        results = self.opened[self.run]
+        found = {}
+        for stream in results.streams():
+            coordinate = results.coordinate_name(stream)
+            names = [name for name in results.variables(stream) if name != f"trial_{coordinate}"]
+            found[stream] = [coordinate, *names]
+            self._counts[stream] = results.count(stream)
+        return found
+
+    def counts(self, stream: str) -> NDArray[np.int64]:
+        return self._counts[stream]
+
+    def column(self, stream: str, variable: str) -> NDArray[Any]:
+        results = self.opened[self.run]
+        coordinate = results.coordinate_name(stream)
+        if variable != coordinate:
+            return results.values(stream, variable)
+        if f"trial_{coordinate}" in results.variables(stream):
+            return results.values(stream, f"trial_{coordinate}")
+        shared = results.coordinate(stream)
+        return np.broadcast_to(shared, (len(self.places), len(shared)))
+
+    def shapes(self) -> Mapping[str, Mapping[int, tuple[int, ...]]]:
+        return self._shapes
+
+    @cached_property
+    def _shapes(self) -> Mapping[str, Mapping[int, tuple[int, ...]]]:
+        results, lanes = self.opened[self.run], range(len(self.places))
+        found = {name: dict.fromkeys(lanes, results.shape(name)[1:]) for name in results.arrays()}
+        for lane in lanes:
+            for name, shape in results.ragged_shapes(lane).items():
+                found.setdefault(name, {})[lane] = shape
+        return found
+
+    def array(self, name: str, lane: int) -> NDArray[Any]:
+        """Return one trial's array; one that all trials have in one shape is read at once where it is small."""
+        results = self.opened[self.run]
+        if name not in results.arrays():
+            return results.ragged_array(lane, name)
+        if math.prod(results.shape(name)) * 8 > WHOLE:
+            return results.array(name, lane)
+        if name not in self._whole:
+            self._whole.clear()  # arrays are asked for one after another
+            self._whole[name] = results.array(name)
+        value = self._whole[name][lane]
+        return np.asarray(value, object) if isinstance(value, str) else np.asarray(value)
 
 
 def age(run: RunDir) -> tuple[str, str]:
@@ -161,7 +267,7 @@ def refuse_repeated(
     problems = []
     for (condition, trial, seed), parts in list(repeated.items())[:MOST]:
         values = "".join(f"{axis}={conditions[condition].get(axis)} " for axis in axes)
-        runs = ", ".join(sorted({opened[part].run for part in parts}))
+        runs = ", ".join(sorted({opened[part].path.parent.name for part in parts}))
         problems.append(Problem(f"{values}trial {trial}, seed {seed}", f"is in {runs}"))
     more = f"and {len(repeated) - MOST} more" if len(repeated) > MOST else ""
     raise WrongInput(f"{len(repeated)} trials are there twice", problems, hint=more)
@@ -175,8 +281,8 @@ def identities(results: Results) -> list[tuple[int, int, int]]:
 # --- where everything goes -------------------------------------------------------------------------------
 
 
-def placed(opened: Sequence[Results], numbers: Sequence[Sequence[int]]) -> tuple[list[Part], TrialColumns]:
-    """Return every run with the places of its trials, and the columns: by condition, then trial, then seed."""
+def placed(opened: Sequence[Results], numbers: Sequence[Sequence[int]]) -> tuple[list[tuple[int, ...]], TrialColumns]:
+    """Return the places of the trials of every run, and the columns: by condition, then trial, then seed."""
     rows = [
         (numbers[part][condition], trial, seed, part, position)
         for part, results in enumerate(opened)
@@ -192,7 +298,7 @@ def placed(opened: Sequence[Results], numbers: Sequence[Sequence[int]]) -> tuple
         seed=[row[2] for row in rows],
         **{name: [getattr(opened[part], name)[position] for *_, part, position in rows] for name in COPIED},
     )
-    return [Part(results, tuple(own)) for results, own in zip(opened, places, strict=True)], columns
+    return [tuple(own) for own in places], columns
 
 
 COPIED = ("key", "origin", "first_epoch", "status", "attempts", "strategy", "wall_time")

@@ -16,7 +16,7 @@ from xfw.errors import UserError, did_you_mean
 from xfw.manifest import telling_axes
 from xfw.store import atomic, hdf5, proof
 from xfw.store.artifacts import Artifact, read_array, read_list
-from xfw.store.gather import padding
+from xfw.store.contents import padding
 from xfw.store.rundir import NAME, RUN_ID, RunDir
 from xfw.store.seal import FORMAT
 from xfw.store.sources import TrialSource
@@ -297,12 +297,14 @@ class Results:
 
     def ragged(self, position: int) -> dict[str, NDArray[Any]]:
         """Return the arrays of the trial at a position whose shape differs from other trials'."""
-        group = self._file.get(f"ragged/{position}")
-        found = {} if group is None else {name: self._read(f"ragged/{position}/{name}") for name in datasets(group)}
-        large = self._aside.get(position, ())
-        return found | {
-            each.array: read_array(self.path.parent, each) for each in large if each.array not in self._large
-        }
+        return {name: self.ragged_array(position, name) for name in self.ragged_shapes(position)}
+
+    def ragged_array(self, position: int, name: str) -> NDArray[Any]:
+        """Return one of the arrays that ``ragged`` returns."""
+        for artifact in self._aside.get(position, ()):
+            if artifact.array == name:
+                return read_array(self.path.parent, artifact)
+        return self._read(f"ragged/{position}/{name}")
 
     def ragged_shapes(self, position: int) -> dict[str, tuple[int, ...]]:
         """Return the shapes of what ``ragged`` returns, without reading it."""

@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import attrs
+import numpy as np
 
 from xfw.errors import UserError
 from xfw.experiment import Array, Records, Stream, Variable
 from xfw.store import atomic
 
-__all__ = ["FILE", "declared_array", "declared_stream", "merge", "read", "write"]
+__all__ = [
+    "FILE",
+    "axis_names",
+    "canonical_dtype",
+    "declared_array",
+    "declared_dtype",
+    "declared_stream",
+    "declared_variable",
+    "element_type",
+    "labels",
+    "merge",
+    "read",
+    "write",
+]
 
 FILE = "records.json"
 FORMAT = 2
@@ -90,3 +104,40 @@ def declared_variable(stream: Stream, name: str) -> Variable | None:
 def declared_array(records: Records, name: str) -> Array | None:
     """Return the declaration of an array; its name may be a pattern such as ``best/*``."""
     return next((array for array in records.arrays if fnmatchcase(name, array.name)), None)
+
+
+def canonical_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the element type of a sealed file: int64, float32, float64, bool, or object for texts."""
+    if dtype.kind in "iu":
+        return np.dtype(np.int64)
+    if dtype.kind == "f":
+        return np.dtype(np.float64 if dtype.itemsize > 4 else np.float32)
+    if dtype.kind == "b":
+        return np.dtype(np.bool_)
+    if dtype.kind in "OU":
+        return np.dtype(object)
+    raise TypeError(f"values of type {dtype} cannot be stored")
+
+
+def declared_dtype(name: str) -> np.dtype[Any]:
+    """Return the element type of a declared name; texts are objects."""
+    return np.dtype(object if name == "text" else name)
+
+
+def element_type(declared: Variable | Array | None, found: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the declared element type, else the stored one in canonical form."""
+    return declared_dtype(declared.dtype) if declared else canonical_dtype(found)
+
+
+def labels(declared: Variable | Array | None, name: str) -> tuple[str, str]:
+    """Return the name for people and the unit; texts have none."""
+    if declared is None:
+        return name, "1"
+    return declared.long_name, "" if declared.dtype == "text" else declared.unit
+
+
+def axis_names(declared: Variable | Array | None, shape: Sequence[int]) -> tuple[str, ...]:
+    """Return the declared names of the axes; where the declaration does not fit, names made of number and length."""
+    if declared and len(declared.axes) == len(shape) and len(set(declared.axes)) == len(shape):
+        return declared.axes
+    return tuple(f"axis{number}_{size}" for number, size in enumerate(shape, 1))

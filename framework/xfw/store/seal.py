@@ -1,9 +1,10 @@
-"""Make ``run.h5``: all conditions and trials of a run stacked in one self-describing file, from the blocks' commits."""
+"""Make ``run.h5``: all trials of a run in one self-describing file, from what the blocks have committed."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xfw.errors import UserError
-from xfw.experiment import Records, Stream, Variable
+from xfw.experiment import Array, Records, Stream
 from xfw.manifest import Manifest
-from xfw.store import atomic, hdf5, proof, schema
-from xfw.store.arrays import axis_names, describe, element_type, labels, write_arrays
-from xfw.store.columns import Content, Placed, TrialColumns
-from xfw.store.dimensions import Scales, canonical, write_values
-from xfw.store.gather import Gathered, gather, stack
+from xfw.store import artifacts, atomic, hdf5, proof, schema
+from xfw.store.artifacts import Artifact
+from xfw.store.contents import BlockPart, Content, TrialColumns, gather, padding
+from xfw.store.hdf5 import Scales, describe, write_values
 from xfw.store.rundir import RunDir
 
 __all__ = ["FORMAT", "FORMAT_VERSION", "seal", "write"]
@@ -30,6 +30,11 @@ FORMAT_VERSION = "1.2"
 
 AGAIN = 3
 """How often sealing is repeated when another process has committed or sealed meanwhile."""
+
+SLAB = 16 * 1024 * 1024
+"""Bytes of arrays that are gathered before they are written."""
+
+Shape = tuple[int, ...]
 
 
 def seal(run: RunDir) -> Path:
@@ -44,8 +49,8 @@ def seal(run: RunDir) -> Path:
         raise UserError(f"run {run.id} was merged; it has no blocks to seal", hint=hint, exit_code=2)
     for _ in range(AGAIN):
         before = proof.commits(run)
-        gathered = gather(run)
-        write(run, gathered, columns_of(run, gathered), before)
+        blocks = gather(run)
+        write(run, Content(blocks), columns_of(run, blocks), before)
         if proof.commits(run) == before:
             break
     return run.run_file
@@ -53,10 +58,9 @@ def seal(run: RunDir) -> Path:
 
 def write(run: RunDir, content: Content, columns: TrialColumns, made_from: tuple[str, ...] = ()) -> None:
     """Write ``run.h5`` with its checksum beside it, replacing an older one only by rename."""
-    data = hdf5.image(partial(fill, run=run, content=content, columns=columns))
     temporary = atomic.temporary_name(run.run_file)
     try:
-        atomic.write_synced(temporary, [data])
+        hdf5.write_file(temporary, partial(fill, run=run, content=content, columns=columns))
         proof.replace(run.run_file, temporary, made_from)
     except OSError as error:
         raise atomic.storage_error(run.run_file, error) from error
@@ -64,20 +68,22 @@ def write(run: RunDir, content: Content, columns: TrialColumns, made_from: tuple
         temporary.unlink(missing_ok=True)
 
 
-def columns_of(run: RunDir, gathered: Gathered) -> TrialColumns:
+def columns_of(run: RunDir, blocks: Sequence[BlockPart]) -> TrialColumns:
     """Return what a run says of each of its trials."""
     members = run.manifest.members()
+    homes = {place: (block, lane) for block in blocks for lane, place in enumerate(block.places)}
+    placed = [homes[place] for place in range(len(members))]
     return TrialColumns(
         trial=[member.trial for member in members],
         condition=[member.condition for member in members],
         seed=[run.manifest.seed] * len(members),
         key=[member.key for member in members],
         origin=[run.id] * len(members),
-        first_epoch=gathered.per_trial("first_epoch"),
-        status=gathered.per_trial("status"),
-        attempts=gathered.per_trial("attempts"),
-        strategy=gathered.per_trial("strategy"),
-        wall_time=gathered.per_trial("seconds"),
+        first_epoch=[block.first_epoch for block, _ in placed],
+        status=[block.status[lane] for block, lane in placed],
+        attempts=[block.attempts for block, _ in placed],
+        strategy=[block.strategy for block, _ in placed],
+        wall_time=[block.seconds for block, _ in placed],
     )
 
 
@@ -86,9 +92,13 @@ def fill(file: h5py.File, run: RunDir, content: Content, columns: TrialColumns) 
     write_attributes(file, run.manifest, run.records)
     scales = write_trials(file, columns)
     write_parameters(file, run.manifest, columns, scales)
-    for name in content.streams():
-        write_stream(file, scales, schema.declared_stream(run.records, name), content)
-    write_arrays(file, scales, run.records, content, run.path)
+    for name, variables in content.streams.items():
+        write_stream(file, scales, schema.declared_stream(run.records, name), list(variables), content)
+    large: list[Artifact] = []
+    for name in content.shapes:
+        large += write_array(file, scales, schema.declared_array(run.records, name), name, content, run.path)
+    if large:
+        artifacts.write_list(file, large)
 
 
 def write_attributes(file: h5py.File, manifest: Manifest, records: Records) -> None:
@@ -186,7 +196,7 @@ def parameter_text(value: Any) -> str:
     return "" if value is None else json.dumps(cattrs.unstructure(value))
 
 
-def write_stream(file: h5py.File, scales: Scales, stream: Stream, content: Content) -> None:
+def write_stream(file: h5py.File, scales: Scales, stream: Stream, variables: Sequence[str], content: Content) -> None:
     """Write one stream: coordinate, number of rows per trial, and its variables as (trial, row, ...)."""
     counts = content.counts(stream.name)
     rows = int(counts.max())
@@ -195,40 +205,69 @@ def write_stream(file: h5py.File, scales: Scales, stream: Stream, content: Conte
     own = shared_coordinate(content, stream, rows)
     values = np.arange(stream.first, stream.first + rows, dtype=np.int64) if own is None else own
     scale = scales.add(group, stream.coordinate, values)
-    described = labels(schema.declared_variable(stream, stream.coordinate), stream.coordinate)
+    described = schema.labels(schema.declared_variable(stream, stream.coordinate), stream.coordinate)
     describe(scale, *described, version=stream.schema)
     write_column(group, scales, "count", counts, "number of rows of the trial", "1")
-    for name in content.variables(stream.name):
-        if name != stream.coordinate:
-            declared = schema.declared_variable(stream, name)
-            write_variable(group, scales, stream, declared, content.placed(stream.name, name), name)
-        elif own is None:
-            declared = schema.declared_variable(stream, name)
-            write_variable(group, scales, stream, declared, content.placed(stream.name, name), f"trial_{name}")
+    for name in variables:
+        if name == stream.coordinate and own is not None:
+            continue
+        declared = schema.declared_variable(stream, name)
+        found = next(values.dtype for _, values in content.pieces(stream.name, name))
+        values = content.values(stream.name, name, schema.element_type(declared, found), rows)
+        dataset = write_values(group, f"trial_{name}" if name == stream.coordinate else name, values)
+        describe(dataset, *schema.labels(declared, name), version=stream.schema)
+        scales.attach(dataset, group, (stream.coordinate, *schema.axis_names(declared, values.shape[2:])))
 
 
 def shared_coordinate(content: Content, stream: Stream, rows: int) -> NDArray[Any] | None:
     """Return the recorded coordinate of a stream; None where there is none or the trials differ in it."""
-    pieces = content.placed(stream.name, stream.coordinate)
+    pieces = [values for _, values in content.pieces(stream.name, stream.coordinate)]
     if not pieces:
         return None
-    longest = max(pieces, key=lambda piece: piece.values.shape[1]).values[0]
-    agree = all((piece.values == longest[: piece.values.shape[1]]).all() for piece in pieces)
-    return canonical(longest) if agree and len(longest) == rows else None
+    longest = max(pieces, key=lambda values: values.shape[1])[0]
+    agree = all((values == longest[: values.shape[1]]).all() for values in pieces)
+    return longest.astype(schema.canonical_dtype(longest.dtype)) if agree and len(longest) == rows else None
 
 
-def write_variable(
-    group: h5py.Group,
-    scales: Scales,
-    stream: Stream,
-    declared: Variable | None,
-    pieces: list[Placed],
-    name: str,
+def write_array(
+    file: h5py.File, scales: Scales, declared: Array | None, name: str, content: Content, folder: Path
+) -> list[Artifact]:
+    """Write one array of all trials, trial by trial where their shapes differ; return the artifacts made of it."""
+    shapes = dict(sorted(content.shapes[name].items()))
+    dtype = schema.element_type(declared, content.array(name, next(iter(shapes))).dtype)
+    itemsize = 0 if dtype == np.dtype(object) else dtype.itemsize
+    aside = [place for place, shape in shapes.items() if math.prod(shape) * itemsize > artifacts.LIMIT]
+    labels = schema.labels(declared, name)
+    if not aside and len(set(shapes.values())) == 1:
+        home = hdf5.subgroup(file, "arrays")
+        dataset = hdf5.empty(home, name, (content.size, *next(iter(shapes.values()))), dtype)
+        write_slabs(dataset, content, name, shapes, dtype)
+        describe(dataset, *labels)
+        scales.attach(dataset, home, schema.axis_names(declared, dataset.shape[1:]))
+        return []
+    for place in (place for place in shapes if place not in aside):
+        home = hdf5.subgroup(file, f"ragged/{place}")
+        dataset = write_values(home, name, content.array(name, place).astype(dtype, copy=False))
+        describe(dataset, *labels)
+        scales.attach(dataset, home, schema.axis_names(declared, dataset.shape), member=False)
+    return [
+        artifacts.write_array(folder, name, place, content.array(name, place).astype(dtype, copy=False), *labels)
+        for place in aside
+    ]
+
+
+def write_slabs(
+    dataset: h5py.Dataset, content: Content, name: str, shapes: Mapping[int, Shape], dtype: np.dtype[Any]
 ) -> None:
-    """Write one variable, padded beyond each trial's rows."""
-    size = len(group["count"])
-    rows = len(group[stream.coordinate])
-    values = stack(pieces, size, element_type(declared, pieces[0].values.dtype), rows)
-    dataset = write_values(group, name, values)
-    describe(dataset, *labels(declared, name), version=stream.schema)
-    scales.attach(dataset, group, (stream.coordinate, *axis_names(declared, values.shape[2:])))
+    """Write the values of all trials, some at a time; a trial that has none is padding."""
+    one = max(1, math.prod(dataset.shape[1:]) * dtype.itemsize)
+    chunk = (dataset.chunks or (1,))[0]
+    step = max(1, SLAB // one // chunk) * chunk
+    for first in range(0, len(dataset), step):
+        last = min(first + step, len(dataset))
+        values: NDArray[Any] = np.full((last - first, *dataset.shape[1:]), padding(dtype), dtype)
+        for place in range(first, last):
+            if place in shapes:
+                value = content.array(name, place)
+                values[place - first] = value if value.ndim else value.item()
+        dataset[first:last] = values.astype(dataset.dtype, copy=False)
