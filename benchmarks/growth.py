@@ -2,8 +2,8 @@
 
     python benchmarks/growth.py [--figure NAME]... [--against CHECKOUT] [--repeat N]
 
-Each figure is a function below with its name; it prepares its input in an empty folder, and what it does between two
-yields is measured. Every measurement is a process of its own, the two builds take turns, and the least of the repeats counts.
+Each figure is a function below with its name; what it does between two yields is measured. Every measurement is a
+process of its own, the two builds take turns, and the least of the repeats counts.
 """
 
 from __future__ import annotations
