@@ -140,7 +140,7 @@ def block_entry(run: RunDir, states: Sequence[BlockState], index: int) -> dict[s
 
 def ran(run: RunDir, index: int) -> str:
     """Return how a block's steps have been run up to its last commit; empty where that cannot be read."""
-    from xfw.store.gather import strategy_of
+    from xfw.store.contents import strategy_of
     from xfw.store.state import load_layout
 
     try:

@@ -14,7 +14,7 @@ from xfw.store import claims, segments
 from xfw.store.rundir import RunDir
 from xfw.store.state import ArrayValue, load_state
 
-__all__ = ["BlockPart", "Content", "Part", "TrialColumns", "gather", "padding"]
+__all__ = ["BlockPart", "Content", "Part", "TrialColumns", "gather", "padding", "strategy_of"]
 
 FINISHED = ("done", "diverged")
 Shape = tuple[int, ...]
@@ -166,13 +166,12 @@ def read_block(run: RunDir, plan: BlockPlan, places: tuple[int, ...]) -> BlockPa
         return BlockPart(places, (block.state,) * size, block.attempts, 0.0, "", 0, {}, {})
     records = segments.read_all(directory, restored.segments)
     unfinished = claims.DONE if restored.final else block.state
-    strategy, lowering = restored.layout.get("strategy", ""), restored.layout.get("lowering", "")
     return BlockPart(
         places=places,
         status=tuple(status if status in FINISHED else unfinished for status in restored.status[:size]),
         attempts=block.attempts,
         seconds=restored.elapsed / size,
-        strategy=f"{strategy} ({lowering})" if lowering else strategy,
+        strategy=strategy_of(restored.layout),
         first_epoch=restored.position.get("first_epoch", 0),
         records={
             stream: {name: values[:, :size] for name, values in variables.items()}
@@ -180,6 +179,12 @@ def read_block(run: RunDir, plan: BlockPlan, places: tuple[int, ...]) -> BlockPa
         },
         arrays=restored.arrays,
     )
+
+
+def strategy_of(layout: Mapping[str, Any]) -> str:
+    """Return how a block's steps were really run, for example ``stack (twin)``; empty where that is not known."""
+    strategy, lowering = layout.get("strategy", ""), layout.get("lowering", "")
+    return f"{strategy} ({lowering})" if lowering else str(strategy)
 
 
 def padding(dtype: np.dtype[Any]) -> Any:
