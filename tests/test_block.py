@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
+import attrs
 import pytest
 import torch
 from xfw import block
@@ -19,6 +21,7 @@ from xfw.stop import Stop, on_signals
 from xfw.store import atomic, claims
 from xfw.store.atomic import sha256_of
 from xfw.store.commit import load_state
+from xfw.store.rundir import RunDir
 from xfw.store.seal import seal
 from xfw.testing.runs import metrics_of, small_run
 from xfw.testing.small import install
@@ -50,15 +53,9 @@ def start(run, *arguments):
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def wait_for_epoch(run, epoch):
-    """Wait until a block has recorded so many epochs."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        found = read_progress(run.block_dir(0))
-        if found and found.epoch >= epoch:
-            return
-        time.sleep(0.01)
-    pytest.fail("the block did not come so far")
+def log_of(run):
+    path = run.block_dir(0) / "log.txt"
+    return path.read_text() if path.exists() else ""
 
 
 @pytest.fixture(scope="module")
@@ -155,23 +152,27 @@ def test_damaged_state_is_refused_and_left_alone(tmp_path, capsys):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XFW_COMMIT_SECONDS", "0")
         block.main(run.path, 0)
-    path = run.block_dir(0) / "state.h5"
+    path = run.block_dir(0) / "state-1.h5"
     path.write_bytes(path.read_bytes()[:-100])
     before = path.read_bytes()
     assert block.main(run.path, 0) == 3
     found = state_of(run)
     assert (found.state, found.attempts, found.end.exit_code) == ("refused", 2, 2)
-    assert "state.h5 is damaged" in found.end.reason
+    assert "state-1.h5 is damaged" in found.end.reason
     assert path.read_bytes() == before
     assert list((run.block_dir(0) / "segments").iterdir())
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_signal_commits_stops_and_loses_nothing(tmp_path, number, reference):
-    run = small_run(tmp_path, config={"pause": 0.3})
+    hold = tmp_path / "hold"
+    hold.touch()
+    run = small_run(tmp_path, config={"hold": str(hold)})
     process = start(run)
-    wait_for_epoch(run, 1)
+    wait_until(lambda: "correct=" in log_of(run))
     process.send_signal(number)
+    wait_until(lambda: "asked to stop" in log_of(run))
+    hold.unlink()
     assert process.wait(60) == 75
     found = state_of(run)
     assert (found.state, found.end.reason) == ("interrupted", signal.Signals(number).name)
@@ -294,8 +295,63 @@ def test_heart_beats_and_the_loss_of_a_claim_stops(tmp_path):
     assert "claim-1.toml has been removed" in stop.reason
 
 
+def test_an_attempt_that_was_taken_for_lost_stops_when_it_sees_the_next_one(tmp_path):
+    claims.claim_block(tmp_path, "cpu")
+    stop = Stop()
+    check = partial(claims.check_newest, tmp_path, 1)
+    with beating(claims.claim_path(tmp_path, 1), stop, check=check, interval=0.02):
+        claims.write_end(tmp_path, claims.End(1, "interrupted", "", claims.now()))
+        assert not stop.requested
+        claims.claim_block(tmp_path, "cpu")
+        wait_until(lambda: stop.requested)
+    assert stop.reason == "attempt 2 has taken over; attempt 1 writes nothing more"
+
+
+def test_the_loss_of_the_starter_stops(tmp_path):
+    reading, writing = os.pipe()
+    (tmp_path / "claim-1.toml").touch()
+    stop = Stop()
+    with beating(tmp_path / "claim-1.toml", stop, lifeline=reading, interval=0.02):
+        os.write(writing, b"x")
+        time.sleep(0.1)
+        assert not stop.requested
+        os.close(writing)
+        wait_until(lambda: stop.requested)
+    os.close(reading)
+    assert stop.reason == "the process that started this block is gone"
+
+
+def test_a_block_that_another_attempt_has_taken_over_changes_nothing(tmp_path, eager, reference):
+    run = small_run(tmp_path)
+    before = {}
+
+    class TakenOver(After):
+        @property
+        def requested(self):
+            if self.questions == 0:
+                claims.claim_path(run.block_dir(0), 2).write_bytes(
+                    claims.to_toml(attrs.evolve(claims.claim_of_this_process(2), start="1"))
+                )
+                before.update({path: path.read_bytes() for path in run.path.rglob("*.h5")})
+            self.questions -= 1
+            return False
+
+    assert block.main(run.path, 0, stop=TakenOver(20)) == 75
+    assert before
+    assert {path: path.read_bytes() for path in run.path.rglob("*.h5")} == before
+    assert "attempt 2 has taken over" in (run.block_dir(0) / "log.txt").read_text()
+    assert state_of(run).state == "lost"
+    assert results_of(run) == reference
+
+
+def test_data_sets_may_have_moved(tmp_path):
+    run = small_run(tmp_path)
+    assert RunDir(run.path, data_dir="/elsewhere").manifest.execution.data_dir == "/elsewhere"
+    assert run.manifest.execution.data_dir == ""
+
+
 def wait_until(condition):
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)

@@ -345,6 +345,28 @@ def test_running_run_is_not_removed(capsys, two_runs):
     assert len(run_ids()) == 3
 
 
+def test_run_that_is_about_to_start_is_not_removed_and_counts_as_running(capsys, two_runs):
+    run = create_run(Path("results"), make_manifest(), RECORDS, claimed=True)
+    assert f"is being run by process {os.getpid()}" in printed(capsys, "clean", "@last", "--yes", code=2)
+    assert as_json(capsys, "runs")["runs"][0]["state"] == "running"
+    assert run.id in run_ids()
+
+
+@pytest.mark.parametrize("name", ["claim-1.toml", "end-1.toml"])
+@pytest.mark.parametrize("damage", [lambda path: path.write_bytes(b""), lambda path: (path.unlink(), path.mkdir())])
+def test_run_with_a_damaged_claim_is_listed_and_stops_nobody_and_can_be_removed(capsys, two_runs, name, damage):
+    path = two_runs[0].block_dir(0) / name
+    damage(path)
+    os.utime(two_runs[0].block_dir(0) / "claim-1.toml", (0, 0))
+    found = {entry["run"]: entry for entry in as_json(capsys, "runs")["runs"]}
+    assert (found[two_runs[0].id]["state"], found[two_runs[1].id]["state"]) == ("damaged", "done")
+    assert f"{name} is damaged" in found[two_runs[0].id]["error"]
+    for command in (["show", two_runs[0].id], ["resume", two_runs[0].id]):
+        assert f"{name} is damaged" in printed(capsys, *command, code=2)
+    printed(capsys, "clean", two_runs[0].id, "--yes")
+    assert run_ids() == [two_runs[1].id]
+
+
 def test_damaged_run_can_be_removed(capsys, two_runs):
     (two_runs[0].path / "run.toml").write_text("run = [")
     printed(capsys, "clean", two_runs[0].id, "--yes")

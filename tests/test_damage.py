@@ -39,7 +39,7 @@ KINDS = {
     "declaration": "records.json",
     "sealed": "run.h5",
     "checksum": "run.h5.sha256",
-    "state": "blocks/*/state.h5",
+    "state": "blocks/*/state-*.h5",
     "segment": "blocks/*/segments/*.h5",
     "artifact": "artifacts/*/*.npy",
 }

@@ -36,6 +36,7 @@ from xfw.plugins.discovery import discover, find
 from xfw.plugins.registry import load_experiment
 from xfw.progress import FILE as PROGRESS
 from xfw.progress import LOG
+from xfw.stop import SIGNALS
 from xfw.store import claims
 from xfw.store.results import Results
 from xfw.store.rundir import RunDir, find_run
@@ -216,7 +217,7 @@ def test_every_command_is_in_the_readme() -> None:
 def test_exit_codes() -> None:
     text = section(page("docs/using.md"), "Errors and exit codes")
     documented = {int(cells[0]) for cells in rows(text)}
-    known = {0, errors.UserError.exit_code, errors.WrongInput.exit_code, main.INTERRUPTED, main.TERMINATED}
+    known = {0, errors.UserError.exit_code, errors.WrongInput.exit_code, *(128 + number for number in SIGNALS)}
     assert documented == known
     process = section(page("docs/architecture.md"), "Exit codes of a block")
     assert {int(cells[0]) for cells in rows(process)} == set(block_process.CODES.values())
@@ -345,7 +346,7 @@ def test_names_in_a_blocks_files(sealed: Mapping[str, RunDir]) -> None:
     text = section(page("docs/file-format.md"), "A block's directory")
     directory = sealed["single"].block_dir(0)
     content = {}
-    for kind, path in (("segment", directory / "segments" / "00001.h5"), ("state", directory / "state.h5")):
+    for kind, path in (("segment", directory / "segments" / "00001-1.h5"), ("state", directory / "state-1.h5")):
         with h5py.File(path) as file:
             content[kind] = file["content"].asstr()[()]
             groups = {name for name in file if name != "content"}
@@ -359,9 +360,14 @@ def test_names_in_a_blocks_files(sealed: Mapping[str, RunDir]) -> None:
 
 def test_files_of_a_run(sealed: Mapping[str, RunDir]) -> None:
     tree = page("docs/file-format.md").split("```")[1]
-    documented = {re.sub(r"\d+\.", "N.", name) for name in re.findall(r"[\w.-]+\.(?:toml|json|sha256|h5|txt)", tree)}
+    documented = {
+        re.sub(r"\d+(-\d+)?\.", "N.", name) for name in re.findall(r"[\w.-]+\.(?:toml|json|sha256|h5|txt)", tree)
+    }
     files = {path.name for each in sealed.values() for path in each.path.rglob("*") if path.is_file()}
-    assert documented == {re.sub(r"\d+\.", "N.", name) for name in files} | {"traceback-N.txt"}
+    assert documented == {re.sub(r"\d+(-\d+)?\.", "N.", name) for name in files} | {
+        "traceback-N.txt",
+        "supervisor-N.toml",
+    }
     assert {PROGRESS, LOG} <= documented
 
 

@@ -9,7 +9,7 @@ import sys
 import time
 
 import pytest
-from xfw.executors.local import LocalExecutor, environment, is_running
+from xfw.executors.local import LocalExecutor, is_running
 from xfw.executors.protocol import Job, JobState, State
 from xfw.executors.slots import Slot, job_of, slots
 from xfw.progress import read_progress
@@ -159,20 +159,53 @@ def test_child_whose_parent_is_gone_commits_and_stops(tmp_path):
     assert load_state(run.block_dir(0)).rows["epoch"] >= 1
 
 
-def test_systems_without_fork_server_spawn(tmp_path, monkeypatch):
-    monkeypatch.setattr("xfw.executors.local.sys.platform", "darwin")
-    spawning = LocalExecutor()
-    monkeypatch.undo()
+def test_where_forking_is_not_safe_blocks_are_programs_of_their_own(tmp_path):
+    programs = LocalExecutor(preload=False)
     run = small_run(tmp_path)
-    assert wait(spawning, spawning.submit(block_job(run))).code == 0
+    assert wait(programs, programs.submit(block_job(run))).code == 0
+    programs.close()
 
 
-def test_environment_is_restored(monkeypatch):
-    monkeypatch.setenv("XFW_TEST_A", "1")
-    with environment({"XFW_TEST_A": "2", "XFW_TEST_B": "3"}):
-        assert (os.environ["XFW_TEST_A"], os.environ["XFW_TEST_B"]) == ("2", "3")
-    assert os.environ["XFW_TEST_A"] == "1"
-    assert "XFW_TEST_B" not in os.environ
+@pytest.mark.parametrize("preload", [True, False])
+def test_neither_the_working_directory_nor_a_long_folder_for_temporary_files_hinders_a_block(
+    tmp_path, monkeypatch, preload
+):
+    here = tmp_path / "here"
+    here.mkdir()
+    for name in ("queue", "random", "socket", "torch", "xfw"):
+        (here / f"{name}.py").write_text("this is no Python")
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("PYTHONPATH", f":{os.environ['PYTHONPATH']}:")
+    monkeypatch.setenv("TMPDIR", str(tmp_path / ("long" * 40)))
+    own = LocalExecutor(preload=preload)
+    assert wait(own, own.submit(block_job(small_run(tmp_path)))).code == 0
+    own.close()
+
+
+def server_of(executor):
+    return executor._servers[-1]._process
+
+
+def test_jobs_of_a_server_that_is_killed_go_on_and_the_next_one_gets_a_new_server(tmp_path):
+    own = LocalExecutor()
+    run = small_run(tmp_path, trials=2, blocks=2, config={"pause": 0.2})
+    first = own.submit(block_job(run, 0))
+    server_of(own).kill()
+    server_of(own).wait()
+    second = own.submit(block_job(run, 1))
+    assert wait(own, second) == JobState(State.EXITED, 0)
+    assert wait(own, first) == JobState(State.LOST)
+    assert [claims.block_state(run.block_dir(index)).state for index in (0, 1)] == ["done", "done"]
+    own.close()
+
+
+def test_server_that_is_killed_before_it_answers_gives_a_lost_job(tmp_path, monkeypatch):
+    own = LocalExecutor()
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    handle = own.submit(block_job(small_run(tmp_path)))
+    assert own.poll([handle])[handle] == JobState(State.LOST)
+    own.cancel([handle], kill=True)
+    own.close()
 
 
 def test_cpu_slots_are_as_many_as_jobs():
@@ -197,24 +230,12 @@ def test_device_with_a_number_hides_nothing(monkeypatch):
 def test_job_holds_everything_a_scheduler_needs(tmp_path):
     run = small_run(tmp_path)
     job = job_of(run, run.manifest.blocks[0], Slot(0), 3, allow_version_change=True)
-    assert job.argv[1:] == ("-m", "xfw.block", str(run.path), "0", "--allow-version-change")
+    assert job.argv[1:] == ("-P", "-m", "xfw.block", str(run.path), "0", "--allow-version-change")
     assert (job.attempt, job.labels["block"], job.resources.cpus) == (3, "0", 1)
     assert job.log == run.block_dir(0) / "log.txt"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="there is no fork server")
-def test_ctrl_c_while_the_server_still_imports_does_not_end_it() -> None:
-    program = (
-        "import os, signal, sys, time\n"
-        "from multiprocessing import forkserver\n"
-        "from xfw.executors.local import start_server\n"
-        "start_server(1)\n"
-        "assert signal.getsignal(signal.SIGINT) is signal.default_int_handler\n"
-        "pid = forkserver._forkserver._forkserver_pid\n"
-        "time.sleep(0.5)\n"
-        "os.kill(pid, signal.SIGINT)\n"
-        "time.sleep(1.5)\n"
-        "print(os.waitpid(pid, os.WNOHANG)[0])\n"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
-    assert (done.stdout, done.stderr) == ("0\n", "")
+def test_ctrl_c_and_a_closed_terminal_do_not_reach_the_server(tmp_path, executor):
+    handle = executor.submit(command_job(tmp_path, "import os; print(os.getsid(0))"))
+    assert wait(executor, handle).code == 0
+    assert int((tmp_path / "log.txt").read_text()) == server_of(executor).pid != os.getsid(0)

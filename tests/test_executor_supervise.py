@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import attrs
 import pytest
@@ -15,7 +16,7 @@ from rich.console import Console
 from xfw.errors import UserError
 from xfw.executors.display import Display, duration
 from xfw.executors.supervise import execute
-from xfw.progress import Progress, read_progress
+from xfw.progress import Progress
 from xfw.store import claims
 from xfw.store.results import open_run
 from xfw.store.rundir import create_run
@@ -149,10 +150,9 @@ def test_failed_block_is_tried_again_by_the_next_supervisor_only(tmp_path):
 
 
 def test_block_that_somebody_else_interrupts_goes_on(tmp_path, reference):
-    run = small_run(tmp_path, config={"pause": 0.3}, trials=1)
-    interrupter = subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTER, str(run.block_dir(0))], stdout=subprocess.DEVNULL
-    )
+    run = held_run(tmp_path, trials=1)
+    line = [sys.executable, "-c", INTERRUPTER, str(run.block_dir(0)), run.manifest.config["hold"]]
+    interrupter = subprocess.Popen(line, stdout=subprocess.DEVNULL)
     code, text = supervised(run, jobs=1)
     interrupter.wait()
     assert code == 0
@@ -162,20 +162,40 @@ def test_block_that_somebody_else_interrupts_goes_on(tmp_path, reference):
 
 INTERRUPTER = """
 import os, pathlib, signal, sys, time, tomllib
-path = pathlib.Path(sys.argv[1])
-while not (path / "progress.json").exists():
-    time.sleep(0.01)
+path, hold = map(pathlib.Path, sys.argv[1:])
+def wait_for(text):
+    while not (path / "log.txt").exists() or text not in (path / "log.txt").read_text():
+        time.sleep(0.01)
+wait_for("correct=")
 os.kill(tomllib.loads((path / "claim-1.toml").read_text())["pid"], signal.SIGTERM)
+wait_for("asked to stop")
+hold.unlink()
 """
+
+
+def held_run(results_dir, **options):
+    """Return a run whose blocks wait, after their first epoch, until the file ``hold`` is removed."""
+    hold = results_dir / "hold"
+    hold.touch()
+    return small_run(results_dir, config={"hold": str(hold)}, **options)
+
+
+def wait_for_logs(run, text, blocks=(0,)):
+    """Wait until each of the blocks has logged a text."""
+    paths = [run.block_dir(index) / "log.txt" for index in blocks]
+    deadline = time.monotonic() + 120
+    while not all(path.exists() and text in path.read_text() for path in paths):
+        assert time.monotonic() < deadline, f"no {text!r} in {paths}"
+        time.sleep(0.01)
 
 
 def test_damaged_state_gives_exit_code_2_and_names_the_file(tmp_path):
     run = small_run(tmp_path)
-    (run.block_dir(0) / "state.h5").write_bytes(b"not what it was")
+    (run.block_dir(0) / "state-1.h5").write_bytes(b"not what it was")
     code, text = supervised(run, jobs=1)
     assert code == 2
-    assert "state.h5 is damaged" in text
-    assert (run.block_dir(0) / "state.h5").read_bytes() == b"not what it was"
+    assert "state-1.h5 is damaged" in text
+    assert (run.block_dir(0) / "state-1.h5").read_bytes() == b"not what it was"
 
 
 def test_finished_run_is_sealed_again_and_nothing_else(tmp_path):
@@ -197,22 +217,71 @@ def test_other_version_is_refused_before_anything_starts(tmp_path):
     assert supervised(run, jobs=1, allow_version_change=True)[0] == 0
 
 
-def test_second_supervisor_leaves_running_blocks_alone(tmp_path):
+class Ending(io.StringIO):
+    """What is printed; ends the attempt that this process has claimed as soon as it is said to be waited for."""
+
+    def __init__(self, run, state):
+        super().__init__()
+        self.run, self.state = run, state
+
+    def write(self, text):
+        if "waiting for it" in text:
+            claims.write_end(self.run.block_dir(0), claims.End(1, self.state, "because", claims.now()))
+        return super().write(text)
+
+
+@pytest.mark.parametrize("jobs", [0, 1])
+@pytest.mark.parametrize(
+    ("state", "code", "attempts", "said"),
+    [
+        ("interrupted", 0, 2, "block 0 started: 1 trial, attempt 2"),
+        ("done", 0, 1, "block 0 done elsewhere"),
+        ("failed", 1, 1, "error: block 0: because"),
+    ],
+)
+def test_a_block_that_another_process_runs_is_waited_for(tmp_path, jobs, state, code, attempts, said):
     run = small_run(tmp_path, trials=2, blocks=2)
     claims.claim_block(run.block_dir(0), "cpu")
-    code, text = supervised(run, jobs=1)
-    assert code == 1
-    assert states(run) == ["running", "done"]
-    assert f"block 0: is being run by process {os.getpid()}" in text
-    with open_run(run) as results:
-        assert results.status == ["running", "done"]
+    text = Ending(run, state)
+    assert execute(run, jobs=jobs, console=Console(file=text, width=200)) == code
+    assert f"block 0 is being run by process {os.getpid()}" in text.getvalue()
+    assert said in text.getvalue()
+    assert [block.attempts for block in run.block_states()] == [attempts, 1]
+    assert states(run)[1] == "done"
+
+
+def test_a_stop_does_not_wait_for_others(tmp_path):
+    run = small_run(tmp_path)
+    claims.claim_block(run.block_dir(0), "cpu")
+    process = command(run, "--jobs", "1")
+    deadline = time.monotonic() + 60
+    while not claims.supervisors(run.path) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 143
+    assert states(run) == ["running"]
+    assert not list(run.path.glob("supervisor-*"))
+
+
+def test_a_run_is_claimed_while_somebody_is_at_work_on_it(tmp_path):
+    run = small_run(tmp_path)
+    seen = []
+
+    class Looking(io.StringIO):
+        def write(self, text):
+            seen.append([claim.pid for claim in claims.supervisors(run.path)])
+            return super().write(text)
+
+    assert execute(run, jobs=0, console=Console(file=Looking(), width=200)) == 0
+    assert seen
+    assert all(pids == [os.getpid()] for pids in seen)
+    assert not list(run.path.glob("supervisor-*"))
 
 
 def test_two_supervisors_share_the_blocks_of_a_run(tmp_path, reference):
     run = small_run(tmp_path, config={"pause": 0.1}, **BLOCKS)
     processes = [command(run, "--jobs", "1") for _ in range(2)]
-    codes = {process.wait(120) for process in processes}
-    assert codes <= {0, 1}, "1 for the one that found a block taken"
+    assert [process.wait(120) for process in processes] == [0, 0]
     assert [each.attempts for each in run.block_states()] == [1, 1, 1]
     assert states(run) == ["done"] * 3
     supervised(run, jobs=0)
@@ -225,24 +294,17 @@ def command(run, *arguments):
     return subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
 
 
-def wait_for_epoch(run, epoch, blocks=(0,)):
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        found = [read_progress(run.block_dir(index)) for index in blocks]
-        if all(each and each.epoch >= epoch for each in found):
-            return
-        time.sleep(0.01)
-    pytest.fail("the blocks did not come so far")
-
-
 @pytest.mark.parametrize(
-    ("number", "code", "jobs"), [(signal.SIGINT, 130, 3), (signal.SIGTERM, 143, 3), (signal.SIGINT, 130, 0)]
+    ("number", "code", "jobs"),
+    [(signal.SIGINT, 130, 3), (signal.SIGTERM, 143, 3), (signal.SIGHUP, 129, 3), (signal.SIGINT, 130, 0)],
 )
 def test_signal_commits_seals_and_can_be_resumed(tmp_path, reference, number, code, jobs):
-    run = small_run(tmp_path, config={"pause": 0.4}, **BLOCKS)
+    run = held_run(tmp_path, **BLOCKS)
     process = command(run, "--jobs", str(jobs))
-    wait_for_epoch(run, 1, range(max(jobs, 1)))
+    wait_for_logs(run, "correct=", range(max(jobs, 1)))
     os.killpg(process.pid, number)
+    wait_for_logs(run, "asked to stop", range(max(jobs, 1)))
+    (tmp_path / "hold").unlink()
     assert process.wait(60) == code
     expected = ["interrupted"] * 3 if jobs else ["interrupted", "pending", "pending"]
     assert states(run) == expected
@@ -253,34 +315,122 @@ def test_signal_commits_seals_and_can_be_resumed(tmp_path, reference, number, co
     assert metrics_of(run) == reference
 
 
-def test_second_signal_kills(tmp_path, monkeypatch):
-    monkeypatch.setenv("XFW_COMMIT_SECONDS", "0")
-    run = small_run(tmp_path, config={"pause": 30.0}, trials=1)
+def test_second_signal_kills(tmp_path):
+    run = held_run(tmp_path, trials=1)
     process = command(run, "--jobs", "1")
-    deadline = time.monotonic() + 60
-    while not (run.block_dir(0) / "state.h5").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    time.sleep(0.5)  # the commit before the first epoch is made, now the plugin waits
+    wait_for_logs(run, "correct=")
     os.kill(process.pid, signal.SIGINT)
-    time.sleep(0.5)
+    wait_for_logs(run, "asked to stop")
     assert process.poll() is None
     os.kill(process.pid, signal.SIGINT)
-    assert process.wait(15) == 130
+    assert process.wait(60) == 130
     assert states(run) == ["lost"]
 
 
 def test_killed_supervisor_loses_nothing(tmp_path, reference):
-    run = small_run(tmp_path, config={"pause": 0.4}, **BLOCKS)
+    run = held_run(tmp_path, **BLOCKS)
     process = command(run, "--jobs", "3")
-    wait_for_epoch(run, 1, range(3))
+    wait_for_logs(run, "correct=", range(3))
     process.kill()
     process.wait()
-    deadline = time.monotonic() + 30
-    while "running" in states(run) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_for_logs(run, "asked to stop: the process that started this block is gone", range(3))
+    (tmp_path / "hold").unlink()
+    assert supervised(run, jobs=0)[0] == 0
+    assert [claims.read(run.block_dir(index) / "end-1.toml", claims.End).state for index in range(3)] == [
+        "interrupted"
+    ] * 3
+    assert metrics_of(run) == reference
+
+
+def test_a_closed_terminal_commits_and_seals(tmp_path, reference):
+    run = held_run(tmp_path, **BLOCKS)
+    terminal, inside = os.openpty()
+    line = [
+        sys.executable,
+        "-m",
+        "xfw.cli.main",
+        "resume",
+        run.id,
+        "--results-dir",
+        str(run.results_dir),
+        "--jobs",
+        "3",
+    ]
+    attach = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+    process = subprocess.Popen(
+        [sys.executable, "-c", attach, *line], stdin=inside, stdout=inside, stderr=inside, start_new_session=True
+    )
+    os.close(inside)
+    wait_for_logs(run, "correct=", range(3))
+    os.close(terminal)
+    wait_for_logs(run, "asked to stop", range(3))
+    (tmp_path / "hold").unlink()
+    assert process.wait(60) == 129
     assert states(run) == ["interrupted"] * 3
+    with open_run(run) as results:
+        assert set(results.status) == {"interrupted"}
     assert supervised(run, jobs=0)[0] == 0
     assert metrics_of(run) == reference
+
+
+def test_nohup_goes_on_when_the_terminal_is_closed(tmp_path, reference):
+    run = held_run(tmp_path, **BLOCKS)
+    ignoring = (
+        "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    line = [
+        sys.executable,
+        "-m",
+        "xfw.cli.main",
+        "resume",
+        run.id,
+        "--results-dir",
+        str(run.results_dir),
+        "--jobs",
+        "3",
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "-c", ignoring, *line],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    wait_for_logs(run, "correct=", range(3))
+    os.killpg(process.pid, signal.SIGHUP)
+    (tmp_path / "hold").unlink()
+    assert process.wait(120) == 0
+    assert states(run) == ["done"] * 3
+    assert metrics_of(run) == reference
+
+
+def test_the_server_of_processes_may_be_killed_at_any_time(tmp_path, reference):
+    run = held_run(tmp_path, **BLOCKS)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "xfw.cli.main", "resume", run.id, "--results-dir", str(run.results_dir), "--jobs", "1"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    server = wait_for_child(process.pid, "xfw.executors.server")
+    os.kill(server, signal.SIGKILL)  # it still loads torch
+    wait_for_logs(run, "correct=", [1])
+    os.kill(wait_for_child(process.pid, "xfw.executors.server"), signal.SIGKILL)  # a block of it runs
+    (tmp_path / "hold").unlink()
+    said = process.communicate(timeout=120)[1]
+    assert process.returncode == 0
+    assert "block 0: its process died (nobody saw how); going on from its last commit" in said
+    assert states(run) == ["done"] * 3
+    assert metrics_of(run) == reference
+
+
+def wait_for_child(parent, program):
+    """Return the process id of a child that runs a module."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+        for child in children:
+            if program in Path(f"/proc/{child}/cmdline").read_text():
+                return int(child)
+        time.sleep(0.01)
+    pytest.fail(f"no {program}")
 
 
 def progress(**changes):

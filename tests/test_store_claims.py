@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -93,6 +94,59 @@ def test_other_host_is_alive_while_its_heart_beats(block_dir):
     assert claims.block_state(block_dir).state == "lost"
 
 
+@pytest.mark.parametrize("seconds", [-3600, 3600])
+def test_a_clock_that_differs_from_the_file_systems_counts_for_nothing(block_dir, monkeypatch, seconds):
+    foreign(block_dir, host="elsewhere")
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + seconds)
+    assert claims.block_state(block_dir).state == "running"
+
+
+def test_a_heartbeat_from_the_far_future_is_no_life(block_dir):
+    foreign(block_dir, host="elsewhere")
+    ahead = time.time() + 3600
+    os.utime(claims.claim_path(block_dir, 1), (ahead, ahead))
+    assert claims.block_state(block_dir).state == "lost"
+
+
+@pytest.mark.parametrize("changes", [{"pid_namespace": "pid:[1]"}, {"pid_namespace": ""}, {"start": ""}])
+def test_owner_in_another_table_of_processes_is_alive_while_its_heart_beats(block_dir, changes):
+    foreign(block_dir, pid=2**22 - 1, **{"start": "1"} | changes)
+    assert claims.block_state(block_dir).state == "running"
+    assert not list(block_dir.glob("*.tmp"))
+    os.utime(claims.claim_path(block_dir, 1), (0, 0))
+    assert claims.block_state(block_dir).state == "lost"
+
+
+NAMESPACE = """
+import os, pathlib, sys
+from xfw.store import claims
+block_dir = pathlib.Path(sys.argv[1])
+print(claims.block_state(block_dir).state, flush=True)
+claims.claim_path(block_dir, 1).unlink()
+claim = claims.claim_block(block_dir, "cpu")
+print(claims.block_state(block_dir).state, bool(claim.start), flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("options", [["--mount-proc"], []])
+def test_two_pid_namespaces_do_not_take_each_other_for_lost(block_dir, options):
+    """Two containers that share host name, kernel and folder; without a /proc of its own one sees wrong processes."""
+    command = ["unshare", "--pid", "--fork", "--kill-child", *options, sys.executable, "-c", NAMESPACE, str(block_dir)]
+    if subprocess.run([*command[:4], *options, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine lets nobody make a pid namespace (unshare --pid)")
+    claims.claim_block(block_dir, "cpu")
+    inside = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert inside.stdout.readline().split() == ["running"], "its owner is this process, which it cannot see"
+    assert inside.stdout.readline().split() == ["running", str(bool(options))]
+    assert claims.block_state(block_dir).state == "running", "its owner is in there"
+    inside.communicate("")
+    assert claims.block_state(block_dir).state == "running", "nobody here can know better for three intervals"
+    os.utime(claims.claim_path(block_dir, 1), (0, 0))
+    assert claims.block_state(block_dir).state == "lost"
+
+
 def test_restarted_machine_counts_as_another_host(block_dir):
     foreign(block_dir, boot_id="before", start="whatever")
     assert claims.block_state(block_dir).state == "running"
@@ -109,11 +163,82 @@ def test_process_that_nobody_has_collected_is_gone():
     process.wait()
 
 
-def test_damaged_claim_is_named(block_dir):
-    claims.claim_path(block_dir, 1).write_text("pid = [")
-    with pytest.raises(UserError, match=r"claim-1\.toml is damaged") as caught:
+DAMAGE = {
+    "empty": lambda path: path.write_bytes(b""),
+    "no TOML": lambda path: path.write_text("pid = ["),
+    "no text": lambda path: path.write_bytes(b"\xff\xfe\x00"),
+    "one key": lambda path: path.write_text("attempt = 1"),
+    "wrong type": lambda path: path.write_bytes(path.read_bytes().replace(b"attempt = 1", b'attempt = "1"')),
+    "other attempt": lambda path: path.write_bytes(path.read_bytes().replace(b"attempt = 1", b"attempt = 2")),
+    "not a number": lambda path: path.write_bytes(path.read_bytes().replace(b"attempt = 1", b"attempt = true")),
+    "directory": lambda path: (path.unlink(), path.mkdir()),
+    "pipe": lambda path: (path.unlink(), os.mkfifo(path)),
+    "dangling link": lambda path: (path.unlink(), path.symlink_to("nowhere")),
+    "device": lambda path: (path.unlink(), path.symlink_to("/dev/zero")),
+    "huge": lambda path: path.write_bytes(b"a" * (1 << 20)),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("name", ["claim-1.toml", "end-1.toml"])
+def test_damaged_file_is_named(block_dir, name, damage):
+    claims.claim_block(block_dir, "cpu")
+    end(block_dir, 1, "interrupted")
+    DAMAGE[damage](block_dir / name)
+    with pytest.raises(UserError, match=rf"{name} is damaged: ") as caught:
         claims.block_state(block_dir)
     assert caught.value.exit_code == 2
+
+
+def test_unknown_state_of_an_end_is_damage(block_dir):
+    claims.claim_block(block_dir, "cpu")
+    end(block_dir, 1, "interrupted")
+    path = block_dir / "end-1.toml"
+    path.write_text(path.read_text().replace("interrupted", "excellent"))
+    with pytest.raises(UserError, match=r"end-1\.toml is damaged: .*excellent"):
+        claims.block_state(block_dir)
+
+
+def test_keys_of_a_later_version_are_passed_over(block_dir):
+    claims.claim_block(block_dir, "cpu")
+    path = claims.claim_path(block_dir, 1)
+    path.write_text(path.read_text() + 'colour = "blue"\n')
+    assert claims.block_state(block_dir).state == "running"
+
+
+@pytest.mark.parametrize("name", ["claim-0.toml", "claim-01.toml", "claim-x.toml", "claim-².toml", "claim-1.toml.bak"])
+def test_files_with_other_names_claim_nothing(block_dir, name):
+    (block_dir / name).write_text("")
+    assert claims.block_state(block_dir).state == "pending"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_file_without_permission_is_named(block_dir):
+    claims.claim_block(block_dir, "cpu")
+    claims.claim_path(block_dir, 1).chmod(0)
+    with pytest.raises(UserError, match=r"claim-1\.toml"):
+        claims.block_state(block_dir)
+
+
+def test_whoever_supervises_a_run_is_at_work_on_it(tmp_path):
+    assert claims.at_work(tmp_path) == ""
+    first = claims.claim_run(tmp_path)
+    assert claims.claim_run(tmp_path) == first, "one process claims once"
+    assert claims.at_work(tmp_path) == f"process {os.getpid()} on {socket.gethostname()}"
+    first.write_bytes(claims.to_toml(attrs.evolve(claims.read(first, claims.Claim), start="1")))
+    assert claims.at_work(tmp_path) == "", "that process is gone"
+    second = claims.claim_run(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [second.name], "and what it left is removed"
+
+
+def test_a_damaged_claim_counts_as_work_while_its_heart_beats(tmp_path, block_dir):
+    (tmp_path / "blocks").mkdir()
+    block_dir.rename(tmp_path / "blocks" / "0000")
+    claim = tmp_path / "blocks" / "0000" / "claim-1.toml"
+    claim.write_text("")
+    assert "damaged" in claims.at_work(tmp_path)
+    os.utime(claim, (0, 0))
+    assert claims.at_work(tmp_path) == ""
 
 
 def compete(block_dir, start, results):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 
 import attrs
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from xfw.errors import UserError
 from xfw.manifest import Member
-from xfw.store import atomic, segments
+from xfw.store import atomic, claims, segments, state
 from xfw.store.commit import Commit, Committer, load_state
 from xfw.testing.runs import commit_rows
 
@@ -40,7 +41,7 @@ def test_state_comes_back_as_it_was_committed(tmp_path):
     assert found.position == {"epoch": 2, "first_epoch": 0}
     assert found.status == ("running", "running")
     assert found.layout == commit.layout
-    assert (found.segments, found.rows, found.final) == (1, {"epoch": 2}, False)
+    assert (found.segments, found.rows, found.final) == ((1,), {"epoch": 2}, False)
     for name, values in commit.state.items():
         np.testing.assert_array_equal(found.state[name], values)
         assert found.state[name].dtype == values.dtype
@@ -54,7 +55,7 @@ def test_records_of_all_commits_are_joined(tmp_path):
     committer = Committer(tmp_path)
     committer.commit(rows(0, 2))
     committer.commit(rows(2, 3))
-    found = segments.read_all(tmp_path, 2)
+    found = segments.read_all(tmp_path, (1, 1))
     whole = rows(0, 5).records
     for name, values in whole["epoch"].items():
         np.testing.assert_array_equal(found["epoch"][name], values)
@@ -64,7 +65,7 @@ def test_commit_without_new_records_writes_no_segment(tmp_path):
     committer = Committer(tmp_path)
     committer.commit(rows(0, 2))
     committer.commit(rows(2, 0))
-    assert load_state(tmp_path).segments == 1
+    assert load_state(tmp_path).segments == (1,)
     assert len(list((tmp_path / "segments").iterdir())) == 1
 
 
@@ -81,39 +82,90 @@ def test_resumed_committer_goes_on_where_the_last_one_stopped(tmp_path):
     Committer(tmp_path).commit(rows(0, 2))
     Committer(tmp_path, load_state(tmp_path)).commit(rows(2, 2))
     found = load_state(tmp_path)
-    assert (found.segments, found.rows) == (2, {"epoch": 4})
+    assert (found.segments, found.rows) == ((1, 1), {"epoch": 4})
 
 
 def test_recovery_removes_temporaries_and_segments_that_do_not_count(tmp_path):
     committer = Committer(tmp_path)
     committer.commit(rows(0, 2))
-    segments.write(tmp_path, 2, {"epoch": 2}, rows(2, 1).records)
+    segments.write(tmp_path, 2, {"epoch": 2}, rows(2, 1).records, 1)
     (tmp_path / "segments" / "00003.h5.77.tmp").write_bytes(b"half")
-    (tmp_path / "state.h5.77.tmp").write_bytes(b"half")
-    Committer(tmp_path, load_state(tmp_path))
-    assert [path.name for path in (tmp_path / "segments").iterdir()] == ["00001.h5"]
+    (tmp_path / "state-1.h5.77.tmp").write_bytes(b"half")
+    again = Committer(tmp_path, load_state(tmp_path), attempt=2)
     assert not list(tmp_path.glob("*.tmp"))
+    again.commit(rows(2, 2))
+    assert sorted(path.name for path in tmp_path.rglob("*.h5")) == ["00001-1.h5", "00002-2.h5", "state-2.h5"]
+    assert load_state(tmp_path).segments == (1, 2)
+
+
+def test_attempt_that_was_taken_for_lost_cannot_commit_any_more(tmp_path):
+    claims.claim_block(tmp_path, "cpu")
+    old = Committer(tmp_path, attempt=1, fence=partial(claims.check_newest, tmp_path, 1))
+    old.commit(rows(0, 2))
+    claims.write_end(tmp_path, claims.End(1, "interrupted", "", claims.now()))
+    claims.claim_block(tmp_path, "cpu")
+    before = {path.name: path.read_bytes() for path in tmp_path.rglob("*.h5")}
+    with pytest.raises(claims.Superseded, match="attempt 2 has taken over; attempt 1 writes nothing more"):
+        old.commit(rows(2, 2))
+    assert {path.name: path.read_bytes() for path in tmp_path.rglob("*.h5")} == before
+
+
+@pytest.mark.parametrize("late", ["before", "after"])
+def test_commit_that_was_under_way_when_a_later_attempt_began_is_whole_or_does_not_count(tmp_path, late):
+    """An old writer looks, is frozen, and commits when the new one has read its state, or has committed too."""
+    old = Committer(tmp_path, attempt=1)
+    old.commit(rows(0, 2))
+    new = Committer(tmp_path, load_state(tmp_path), attempt=2)
+    if late == "before":
+        old.commit(rows(2, 1))
+        assert len(segments.read_all(tmp_path, load_state(tmp_path).segments)["epoch"]["loss"]) == 3
+    new.commit(rows(2, 2))
+    if late == "after":
+        old.commit(rows(2, 1))
+    found = load_state(tmp_path)
+    assert (found.segments, found.rows) == ((1, 2), {"epoch": 4})
+    assert len(segments.read_all(tmp_path, found.segments)["epoch"]["loss"]) == 4
+    Committer(tmp_path, found, attempt=3).commit(rows(4, 1))
+    assert sorted(path.name for path in tmp_path.rglob("*.h5")) == [
+        "00001-1.h5",
+        "00002-2.h5",
+        "00003-3.h5",
+        "state-3.h5",
+    ]
+
+
+def test_files_of_the_first_version_are_read_and_gone_on_from(tmp_path, monkeypatch):
+    describe = state.describe
+    monkeypatch.setattr(state, "describe", lambda restored: describe(restored) | {"segments": 1})
+    Committer(tmp_path, attempt=0).commit(rows(0, 2))
+    monkeypatch.undo()
+    assert sorted(path.name for path in tmp_path.rglob("*.h5")) == ["00001.h5", "state.h5"]
+    Committer(tmp_path, load_state(tmp_path), attempt=2).commit(rows(2, 1))
+    found = load_state(tmp_path)
+    assert found.segments == (0, 2)
+    assert len(segments.read_all(tmp_path, found.segments)["epoch"]["loss"]) == 3
+    assert not (tmp_path / "state.h5").exists()
 
 
 def test_segment_whose_state_was_never_written_does_not_count(tmp_path, monkeypatch):
     committer = Committer(tmp_path)
     committer.commit(rows(0, 2))
-    fail_on(monkeypatch, "state.h5")
+    fail_on(monkeypatch, "state-1.h5")
     with pytest.raises(UserError, match="the disk is full"):
         committer.commit(rows(2, 2))
     found = load_state(tmp_path)
-    assert (found.segments, found.rows, found.position) == (1, {"epoch": 2}, {"epoch": 2, "first_epoch": 0})
+    assert (found.segments, found.rows, found.position) == ((1,), {"epoch": 2}, {"epoch": 2, "first_epoch": 0})
 
 
 def test_failed_commit_can_be_repeated(tmp_path, monkeypatch):
     committer = Committer(tmp_path)
     with monkeypatch.context() as patch:
-        fail_on(patch, "state.h5")
+        fail_on(patch, "state-1.h5")
         with pytest.raises(UserError):
             committer.commit(rows(0, 2))
     committer.commit(rows(0, 3))
     assert load_state(tmp_path).rows == {"epoch": 3}
-    assert len(segments.read_all(tmp_path, 1)["epoch"]["loss"]) == 3
+    assert len(segments.read_all(tmp_path, (1,))["epoch"]["loss"]) == 3
 
 
 def fail_on(patch, name):
@@ -131,10 +183,10 @@ def fail_on(patch, name):
 @pytest.mark.parametrize("keep", [0, 100, 600, 5000, -1])
 def test_truncated_state_is_refused_and_left_alone(tmp_path, keep):
     Committer(tmp_path).commit(rows(0, 2))
-    path = tmp_path / "state.h5"
+    path = tmp_path / "state-1.h5"
     path.write_bytes(path.read_bytes()[:keep])
     before = path.read_bytes()
-    with pytest.raises(UserError, match=r"state\.h5 is damaged") as caught:
+    with pytest.raises(UserError, match=r"state-1\.h5 is damaged") as caught:
         load_state(tmp_path)
     assert caught.value.exit_code == 2
     assert path.read_bytes() == before
@@ -145,31 +197,31 @@ def test_truncated_state_is_refused_and_left_alone(tmp_path, keep):
 def test_any_changed_byte_of_a_state_is_noticed(tmp_path_factory, place, flip):
     path = tmp_path_factory.mktemp("block")
     Committer(path).commit(rows(0, 1))
-    data = bytearray((path / "state.h5").read_bytes())
+    data = bytearray((path / "state-1.h5").read_bytes())
     position = int(place * len(data))
     padding = 84 <= position < 512  # of the header, which holds nothing there
     data[position] ^= flip
-    (path / "state.h5").write_bytes(data)
+    (path / "state-1.h5").write_bytes(data)
     if padding:
         assert load_state(path) is not None
     else:
-        with pytest.raises(UserError, match=r"state\.h5 is damaged"):
+        with pytest.raises(UserError, match=r"state-1\.h5 is damaged"):
             load_state(path)
 
 
 def test_truncated_segment_is_refused_by_name(tmp_path):
     Committer(tmp_path).commit(rows(0, 2))
-    path = segments.path_of(tmp_path, 1)
+    path = segments.path_of(tmp_path, 1, 1)
     path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(UserError, match=r"segments/00001\.h5 is damaged"):
-        segments.read_all(tmp_path, 1)
+    with pytest.raises(UserError, match=r"segments/00001-1\.h5 is damaged"):
+        segments.read_all(tmp_path, (1,))
 
 
 def test_missing_segment_is_refused_by_name(tmp_path):
     Committer(tmp_path).commit(rows(0, 2))
-    segments.path_of(tmp_path, 1).unlink()
-    with pytest.raises(UserError, match=r"cannot read .*00001\.h5") as caught:
-        segments.read_all(tmp_path, 1)
+    segments.path_of(tmp_path, 1, 1).unlink()
+    with pytest.raises(UserError, match=r"cannot read .*00001-1\.h5") as caught:
+        segments.read_all(tmp_path, (1,))
     assert caught.value.exit_code == 2
 
 
@@ -177,10 +229,10 @@ def test_segment_of_another_place_is_refused(tmp_path):
     committer = Committer(tmp_path)
     committer.commit(rows(0, 2))
     committer.commit(rows(2, 2))
-    segments.path_of(tmp_path, 1).replace(segments.path_of(tmp_path, 2))
-    os.link(segments.path_of(tmp_path, 2), segments.path_of(tmp_path, 1))
+    segments.path_of(tmp_path, 1, 1).replace(segments.path_of(tmp_path, 2, 1))
+    os.link(segments.path_of(tmp_path, 2, 1), segments.path_of(tmp_path, 1, 1))
     with pytest.raises(UserError, match="holds segment 1"):
-        segments.read_all(tmp_path, 2)
+        segments.read_all(tmp_path, (1, 1))
 
 
 def test_variables_of_a_stream_must_have_equally_many_rows(tmp_path):

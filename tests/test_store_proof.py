@@ -102,7 +102,7 @@ def test_partial_results_put_back_after_the_end_are_named_and_made_again(tmp_pat
 
 def test_blocks_that_were_removed_to_save_room_leave_the_results_readable(tmp_path):
     run = finished_run(tmp_path, blocks=2)
-    (run.block_dir(0) / "state.h5").unlink()
+    (run.block_dir(0) / "state-1.h5").unlink()
     open_run(run).close()
     shutil.rmtree(run.path / "blocks")
     open_run(run).close()
@@ -246,11 +246,11 @@ def test_resuming_with_blocks_of_another_run_changes_nothing(tmp_path, monkeypat
     monkeypatch.syspath_prepend(str(install(tmp_path / "site")))
     mine, other = (small_run(tmp_path, seed=seed) for seed in (7, 8))
     assert block.main(other.path, 0) == 0
-    shutil.copy(other.block_dir(0) / "state.h5", mine.block_dir(0))
-    before = (mine.block_dir(0) / "state.h5").read_bytes()
+    shutil.copy(other.block_dir(0) / "state-1.h5", mine.block_dir(0))
+    before = (mine.block_dir(0) / "state-1.h5").read_bytes()
     assert block.main(mine.path, 0) == block.REFUSED
     assert other.id in (claims.block_state(mine.block_dir(0)).end.reason)
-    assert (mine.block_dir(0) / "state.h5").read_bytes() == before
+    assert (mine.block_dir(0) / "state-1.h5").read_bytes() == before
 
 
 @pytest.mark.parametrize("name", ["run.toml", "records.json", "run.h5"])
@@ -265,7 +265,7 @@ def test_file_of_another_run_is_refused(tmp_path, name):
 
 def test_state_and_segments_name_run_block_and_attempt(tmp_path):
     run = finished_run(tmp_path, blocks=2)
-    for path in (run.block_dir(1) / "state.h5", run.block_dir(1) / "segments" / "00002.h5"):
+    for path in (run.block_dir(1) / "state-1.h5", run.block_dir(1) / "segments" / "00002-1.h5"):
         with h5py.File(path) as file:
             content = json.loads(file["content"].asstr()[()])
         assert (content["run"], content["block"], content["attempt"]) == (run.id, "0001", 1)

@@ -175,7 +175,7 @@ def test_weights_in_the_sealed_file_come_first(tmp_path):
     arrays = {"best/0.weight": np.arange(8.0).reshape(2, 2, 2)}
     Committer(run.block_dir(0)).commit(Commit({}, arrays, {}, {}, {}, ["done"] * 2, final=True))
     seal(run)
-    (run.block_dir(0) / "state.h5").unlink()
+    (run.block_dir(0) / "state-1.h5").unlink()
     (source,) = trial_sources(run, [Member(0, 1, "")], {0: 0})
     np.testing.assert_array_equal(source.weights("best")["0.weight"], [[4, 5], [6, 7]])
     assert source.weights("other") is None

@@ -221,10 +221,8 @@ def test_a_segment_that_no_state_counts_is_not_told(fake: Chosen) -> None:
     run = create_run(Path("results"), make_manifest(), RECORDS)
     committer = Committer(run.block_dir(0))
     committed(run, committer, 0, 2)
-    state = run.block_dir(0) / "state.h5"
     rows = {"epoch": {"correct": np.full((1, 2), 99)}}
-    segments.write(run.block_dir(0), 2, {"epoch": 2}, rows)
-    assert segments.path_of(run.block_dir(0), 2).stat().st_mtime_ns > state.stat().st_mtime_ns
+    segments.write(run.block_dir(0), 2, {"epoch": 2}, rows, 1)
     with Tracking(run, [fake], None):
         pass
     assert [len(rows) for rows in told("epoch").values()] == [2, 2]
@@ -232,8 +230,8 @@ def test_a_segment_that_no_state_counts_is_not_told(fake: Chosen) -> None:
 
 def test_all_rows_of_a_finished_run_are_told_though_the_clock_was_set_back(fake: Chosen) -> None:
     run = finished_run(Path("results"))
-    state = run.block_dir(0) / "state.h5"
-    earlier = segments.path_of(run.block_dir(0), 1).stat().st_mtime_ns - 10**9
+    state = run.block_dir(0) / "state-1.h5"
+    earlier = segments.path_of(run.block_dir(0), 1, 1).stat().st_mtime_ns - 10**9
     os.utime(state, ns=(earlier, earlier))
     with Tracking(run, [fake], None):
         pass
@@ -244,13 +242,13 @@ def test_all_rows_of_a_finished_run_are_told_though_the_clock_was_set_back(fake:
 def test_a_damaged_segment_is_said_and_nothing_fails(fake: Chosen, capsys: pytest.CaptureFixture[str]) -> None:
     run = create_run(Path("results"), make_manifest(), RECORDS)
     committed(run, Committer(run.block_dir(0)), 0, 2)
-    path = segments.path_of(run.block_dir(0), 1)
+    path = segments.path_of(run.block_dir(0), 1, 1)
     stat = path.stat()
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     with Tracking(run, [fake], None):
         pass
-    assert "00001.h5 is damaged" in capsys.readouterr().err
+    assert "00001-1.h5 is damaged" in capsys.readouterr().err
 
 
 # --- what never happens ----------------------------------------------------------------------------------

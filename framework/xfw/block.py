@@ -12,6 +12,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,17 +39,26 @@ COMMIT_SECONDS = "XFW_COMMIT_SECONDS"
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
-def main(run_dir: Path | str, block: int, *, allow_version_change: bool = False, stop: Stop | None = None) -> int:
+def main(
+    run_dir: Path | str,
+    block: int,
+    *,
+    allow_version_change: bool = False,
+    data_dir: str = "",
+    lifeline: int | None = None,
+    stop: Stop | None = None,
+) -> int:
     """Run a block from its last commit to its end and return the exit code.
 
-    ``stop`` is given where the caller handles the signals; else SIGTERM and SIGINT commit and stop.
+    ``data_dir`` is used instead of the planned one, ``lifeline`` is a pipe to whoever waits for the block. ``stop`` is
+    given where the caller handles the signals; else SIGTERM, SIGINT and SIGHUP commit and stop.
     """
-    run = RunDir(Path(run_dir).absolute())
+    run = RunDir(Path(run_dir).absolute(), data_dir=data_dir)
     with on_signals(Stop()) if stop is None else nullcontext(stop) as asked:
-        return claimed(run, block, asked, allow_version_change=allow_version_change)
+        return claimed(run, block, asked, allow_version_change=allow_version_change, lifeline=lifeline)
 
 
-def claimed(run: RunDir, block: int, stop: Stop, *, allow_version_change: bool) -> int:
+def claimed(run: RunDir, block: int, stop: Stop, *, allow_version_change: bool, lifeline: int | None) -> int:
     """Claim a block that is not done yet and run it, or say why not; return the exit code."""
     try:
         plan = block_plan(run.manifest, block)
@@ -64,7 +74,7 @@ def claimed(run: RunDir, block: int, stop: Stop, *, allow_version_change: bool) 
         if found.state == claims.DONE:  # another process has finished it since the look above
             return DONE
         return refuse(f"block {block} of run {run.id} is being run by {found.owner}")
-    return CODES[attempt(run, plan, experiment, claim, stop).state]
+    return CODES[attempt(run, plan, experiment, claim, stop, lifeline).state]
 
 
 def block_plan(manifest: Manifest, block: int) -> BlockPlan:
@@ -114,10 +124,14 @@ def refuse(reason: str) -> int:
     return REFUSED
 
 
-def attempt(run: RunDir, plan: BlockPlan, experiment: Experiment, claim: claims.Claim, stop: Stop) -> claims.End:
+def attempt(
+    run: RunDir, plan: BlockPlan, experiment: Experiment, claim: claims.Claim, stop: Stop, lifeline: int | None
+) -> claims.End:
     """Run a claimed block, and store how that ended."""
     directory = run.block_dir(plan.index)
-    with beating(claims.claim_path(directory, claim.attempt), stop):
+    fence = partial(claims.check_newest, directory, claim.attempt)
+    stop.say = Log(directory)
+    with beating(claims.claim_path(directory, claim.attempt), stop, check=fence, lifeline=lifeline):
         state, reason, code = outcome(run, plan, experiment, claim, stop)
     end = claims.End(claim.attempt, state, reason, claims.now(), code)
     try:
@@ -136,10 +150,11 @@ def outcome(
     directory = run.block_dir(plan.index)
     log = Log(directory)
     try:
-        work(run, plan, experiment, Control(directory, stop), log)
-    except (Interrupted, KeyboardInterrupt):
-        log(f"attempt {claim.attempt} stopped: {stop.reason or 'interrupted'}")
-        return claims.INTERRUPTED, stop.reason, 1
+        work(run, plan, experiment, claim.attempt, Control(directory, stop), log)
+    except (Interrupted, KeyboardInterrupt, claims.Superseded) as error:
+        reason = str(error) if isinstance(error, claims.Superseded) else stop.reason
+        log(f"attempt {claim.attempt} stopped: {reason or 'interrupted'}")
+        return claims.INTERRUPTED, reason, 1
     except RefusedError as error:
         log(f"attempt {claim.attempt} refused: {error}")
         return claims.REFUSED, str(error), error.exit_code
@@ -163,7 +178,7 @@ class RefusedError(UserError):
     """What a block starts from cannot be used; nothing has been changed."""
 
 
-def work(run: RunDir, plan: BlockPlan, experiment: Experiment, control: Control, log: Log) -> None:
+def work(run: RunDir, plan: BlockPlan, experiment: Experiment, attempt_number: int, control: Control, log: Log) -> None:
     """Continue a block from its last commit to its end."""
     from xfw.engine.session import run_block
     from xfw.store.commit import SHORTEST, Committer, load_state
@@ -176,7 +191,13 @@ def work(run: RunDir, plan: BlockPlan, experiment: Experiment, control: Control,
         raise RefusedError(error.what, hint=error.hint, exit_code=error.exit_code) from error
     if restored and restored.final:
         return
-    committer = Committer(directory, restored, shortest=float(os.environ.get(COMMIT_SECONDS, SHORTEST)))
+    committer = Committer(
+        directory,
+        restored,
+        attempt=attempt_number,
+        fence=partial(claims.check_newest, directory, attempt_number),
+        shortest=float(os.environ.get(COMMIT_SECONDS, SHORTEST)),
+    )
     run_block(
         run.manifest,
         plan,
@@ -237,8 +258,11 @@ def command(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--allow-version-change", action="store_true", help="accept another version of xfw or the plugin"
     )
-    given = parser.parse_args(arguments)
-    return main(given.run_dir, given.block, allow_version_change=given.allow_version_change)
+    parser.add_argument("--data-dir", default="", help="folder of data sets, instead of the planned one")
+    parser.add_argument(
+        "--lifeline", type=int, metavar="FD", help="commit and stop when the other end of this pipe is closed"
+    )
+    return main(**vars(parser.parse_args(arguments)))
 
 
 if __name__ == "__main__":

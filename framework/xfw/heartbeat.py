@@ -1,28 +1,54 @@
-"""Show that a block's process is alive, and notice when the one that started it is gone."""
+"""Show that a process is at work, and notice when its claim is lost or whoever started it is gone."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
+import select
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from xfw.errors import UserError
 from xfw.stop import Stop
 from xfw.store.claims import HEARTBEAT
 
 __all__ = ["beating"]
 
 WATCH = 0.5
-"""Seconds between two looks at the parent."""
+"""Seconds between two looks at the claim and at the starter."""
 
 
 @contextmanager
-def beating(claim: Path, stop: Stop, *, interval: float = HEARTBEAT) -> Iterator[None]:
-    """Touch a claim at an interval while the body runs; ask ``stop`` if the claim or the parent process is gone."""
+def beating(
+    claim: Path,
+    stop: Stop,
+    *,
+    check: Callable[[], None] = lambda: None,
+    lifeline: int | None = None,
+    interval: float = HEARTBEAT,
+) -> Iterator[None]:
+    """Touch a claim at an interval while the body runs, and ask ``stop`` when it is lost.
+
+    ``check`` raises UserError where somebody else has it. ``lifeline`` is a pipe whose other end is held by whoever
+    started this process: when that is closed, nobody waits for this one any more.
+    """
     finished = threading.Event()
-    thread = threading.Thread(target=watch, args=(claim, stop, interval, finished), name="heartbeat", daemon=True)
+
+    def watch() -> None:
+        looks, count = max(1, round(interval / WATCH)), 0
+        while not finished.wait(min(WATCH, interval)):
+            if lifeline is not None and is_closed(lifeline):
+                stop.request("the process that started this block is gone")
+            count += 1
+            if count % looks == 0:
+                try:
+                    check()
+                    touch(claim)
+                except UserError as error:
+                    stop.request(error.what)
+
+    thread = threading.Thread(target=watch, name="heartbeat", daemon=True)
     thread.start()
     try:
         yield
@@ -31,25 +57,18 @@ def beating(claim: Path, stop: Stop, *, interval: float = HEARTBEAT) -> Iterator
         thread.join()
 
 
-def watch(claim: Path, stop: Stop, interval: float, finished: threading.Event) -> None:
-    """Look at the parent often, and touch the claim at every interval, until ``finished``."""
-    parent = multiprocessing.parent_process()
-    looks = max(1, round(interval / WATCH))
-    count = 0
-    while not finished.wait(min(WATCH, interval)):
-        if parent is not None and not parent.is_alive():
-            stop.request("the process that started this block is gone")
-        count += 1
-        if count % looks == 0 and not touch(claim):
-            stop.request(f"{claim.name} has been removed")
+def is_closed(pipe: int) -> bool:
+    """Say whether nobody holds the writing end of a pipe any more."""
+    poll = select.poll()
+    poll.register(pipe, 0)
+    return bool(poll.poll(0))
 
 
-def touch(path: Path) -> bool:
-    """Set a file's time to now; False where it does not exist."""
+def touch(claim: Path) -> None:
+    """Set a claim's time to now; UserError where it does not exist."""
     try:
-        os.utime(path)
+        os.utime(claim)
     except FileNotFoundError:
-        return False
+        raise UserError(f"{claim.name} has been removed") from None
     except OSError:  # a full disk or a lost network share: the next beat tries again
-        return True
-    return True
+        return

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 __all__ = ["Stop", "on_signals"]
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl-C, a polite end, and a terminal that is closed."""
 
 
 class Stop:
@@ -22,6 +25,7 @@ class Stop:
     def __init__(self, *, interrupting: bool = True) -> None:
         self._interrupting = interrupting
         self.reason = ""
+        self.say: Callable[[str], None] = lambda _line: None
         self.signal: int | None = None
         self.count = 0
 
@@ -32,29 +36,50 @@ class Stop:
 
     @property
     def exit_code(self) -> int:
-        """Return what a shell expects of a command that a signal stopped: 130 or 143."""
+        """Return what a shell expects of a command that a signal stopped: 129, 130 or 143."""
         return 128 + (self.signal or signal.SIGINT)
 
     def request(self, reason: str) -> None:
-        """Ask to stop; the first reason is kept."""
-        self.reason = self.reason or reason
+        """Ask to stop; the first reason is kept, and told to ``say``."""
+        if not self.reason:
+            self.reason = reason
+            self.say(f"asked to stop: {reason}")
 
     def receive(self, number: int, _frame: FrameType | None = None) -> None:
         """Handle a signal; the second one raises KeyboardInterrupt where the program is, if so asked."""
         self.count += 1
         self.signal = self.signal or number
         self.request(signal.Signals(number).name)
+        if number == signal.SIGHUP:
+            leave_closed_terminal()
         if self.count > 1 and self._interrupting:
             raise KeyboardInterrupt
 
 
+def leave_closed_terminal() -> None:
+    """Write nowhere from now on where output went to a terminal that is closed: every print would raise."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for number in (1, 2):
+        try:
+            if stat.S_ISCHR(os.fstat(number).st_mode) and not os.isatty(number):
+                os.dup2(nowhere, number)
+        except OSError:  # it was closed before
+            continue
+    os.close(nowhere)
+
+
 @contextmanager
 def on_signals(stop: Stop) -> Iterator[Stop]:
-    """Let SIGINT and SIGTERM ask ``stop``; outside the main thread, which gets no signals, do nothing."""
+    """Let the signals ask ``stop``; outside the main thread, which gets no signals, do nothing.
+
+    A SIGHUP that is ignored stays so: that is what ``nohup`` is for.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    before = {number: signal.signal(number, stop.receive) for number in SIGNALS}
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    numbers = [number for number in SIGNALS if not (number == signal.SIGHUP and ignored)]
+    before = {number: signal.signal(number, stop.receive) for number in numbers}
     try:
         yield stop
     finally:

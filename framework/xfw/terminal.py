@@ -80,11 +80,17 @@ class Screen(io.TextIOBase):
 
 
 def console(*, stderr: bool = False, width: int | None = None) -> Console:
-    """Return a rich console whose own control sequences reach the terminal, and no others."""
+    """Return a rich console whose own control sequences reach the terminal, and no others.
+
+    When its reader goes away it falls silent, and whoever prints goes on.
+    """
     from rich.console import Console
     from rich.segment import Segment
 
     class Safe(Console):
+        def on_broken_pipe(self) -> None:
+            self.quiet = True
+
         def render(self, renderable: Any, options: Any = None) -> Iterable[Segment]:
             for segment in super().render(renderable, options):
                 yield segment if segment.control else Segment(plain(segment.text), segment.style)

@@ -55,14 +55,11 @@ def chosen(names: Sequence[str], everything: bool, results_dir: Path) -> list[Ru
 
 
 def refuse_running(run: RunDir) -> None:
-    """Raise UserError where a block of the run is at work."""
-    from xfw.store.claims import block_state
+    """Raise UserError where a process is at work on the run: on a block, between two, or about to start."""
+    from xfw.store.claims import at_work
 
-    for directory in sorted((run.path / "blocks").glob("*")):
-        found = block_state(directory)
-        if found.state == "running":
-            hint = "stop it first, or wait"
-            raise UserError(f"run {run.id} is being run by {found.owner}", hint=hint, exit_code=2)
+    if owner := at_work(run.path):
+        raise UserError(f"run {run.id} is being run by {owner}", hint="stop it first, or wait", exit_code=2)
 
 
 def nbytes(directory: Path) -> int:

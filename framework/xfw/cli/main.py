@@ -20,7 +20,7 @@ from xfw.terminal import Screen
 
 __all__ = ["COMMANDS", "cli", "invoke", "main"]
 
-INTERRUPTED, TERMINATED = 130, 143
+INTERRUPTED = 130
 
 COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "Experiments": {
@@ -86,14 +86,16 @@ def cli(debug: bool) -> None:
 def main() -> NoReturn:
     """Run the command line and exit."""
     signal.signal(signal.SIGTERM, terminate)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as `nohup` has it
+        signal.signal(signal.SIGHUP, terminate)
     code = invoke(sys.argv[1:])
     gc.freeze()  # else Python searches all of torch for garbage before it ends: a second or two
     sys.exit(code)
 
 
-def terminate(_number: int, _frame: FrameType | None) -> NoReturn:
-    """Leave on SIGTERM."""
-    raise SystemExit(TERMINATED)
+def terminate(number: int, _frame: FrameType | None) -> NoReturn:
+    """Leave on SIGTERM, or when the terminal is closed."""
+    raise SystemExit(128 + number)
 
 
 def invoke(arguments: Sequence[str]) -> int:

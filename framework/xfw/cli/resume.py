@@ -25,6 +25,13 @@ __all__ = ["resume"]
 @click.option("--jobs", type=click.IntRange(min=0), help="Blocks at once; 0: in this process.  [default: as planned]")
 @per_gpu_option
 @track_option
+@click.option(
+    "--data-dir",
+    type=click.Path(exists=True, file_okay=False, resolve_path=True),
+    default="",
+    metavar="DIR",
+    help="Folder of data sets, where the planned one has moved.",
+)
 @click.option("--fail-fast", is_flag=True, help="Stop at the first failure.")
 @click.option("--allow-version-change", is_flag=True, help="Accept another version of xfw or of the plugin.")
 @click.option("--quiet", is_flag=True, help="Print failures and the result only.")
@@ -36,6 +43,7 @@ def resume(
     jobs: int | None,
     per_gpu: int,
     trackers: tuple[str, ...],
+    data_dir: str,
     fail_fast: bool,
     allow_version_change: bool,
     quiet: bool,
@@ -45,7 +53,7 @@ def resume(
 ) -> int:
     """Continue RUN from its last commits to its end; a finished run stays as it is."""
     del debug  # read from the arguments
-    found = find_run(results_dir, run)
+    found = RunDir(find_run(results_dir, run).path, data_dir=data_dir)
     code, problem = 0, sealing_problem(found)
     if found.manifest.merged and problem:
         parts = " ".join(part.run for part in found.manifest.merged)

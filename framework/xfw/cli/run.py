@@ -318,7 +318,7 @@ def carried_out(options: Options, subject: Subject, manifest: Manifest, trackers
     configs = condition_configs(manifest, subject.experiment.config_class)
     subject.experiment.hooks.define_metrics()  # a wrong declaration must not show after the computation alone
     records = [subject.experiment.hooks.declare_records(config=config) for config in configs]
-    run_dir = create_run(options.results_dir, manifest, records)
+    run_dir = create_run(options.results_dir, manifest, records, claimed=True)
     quiet = options.quiet or options.as_json
     if not quiet:
         trials, blocks = counted(len(manifest.members()), "trial"), counted(len(manifest.blocks), "block")

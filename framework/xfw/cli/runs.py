@@ -15,7 +15,7 @@ from xfw.errors import UserError
 from xfw.manifest import Manifest
 from xfw.manifest import show as show_value
 from xfw.store import proof
-from xfw.store.claims import BlockState
+from xfw.store.claims import BlockState, supervisors
 from xfw.store.rundir import RunDir, find_run, list_runs
 
 __all__ = ["describe", "runs", "show"]
@@ -70,7 +70,7 @@ def describe(run: RunDir) -> dict[str, Any]:
         "experiment": manifest.experiment,
         "preset": manifest.preset,
         "created": manifest.created,
-        "state": overall(states),
+        "state": "running" if supervisors(run.path) else overall(states),
         "conditions": len(manifest.conditions),
         "trials": len(manifest.members()),
         "done": done,

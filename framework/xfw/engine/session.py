@@ -367,5 +367,5 @@ def chosen_stages(hooks: Any, configs: Sequence[Any], names: Sequence[str]) -> l
 
 def _fill(target: torch.Tensor, array: np.ndarray, name: str) -> None:
     if tuple(target.shape) != tuple(array.shape):
-        raise UserError(f"state.h5: '{name}' has shape {tuple(array.shape)}, expected {tuple(target.shape)}")
+        raise UserError(f"state: '{name}' has shape {tuple(array.shape)}, expected {tuple(target.shape)}")
     target.copy_(torch.as_tensor(array))

@@ -250,7 +250,7 @@ class Update:
         for name, value in saved.items():
             if tuple(self.state[name].shape) != tuple(value.shape):
                 found, expected = tuple(value.shape), tuple(self.state[name].shape)
-                raise UserError(f"state.h5: 'optimizer/{name}' has shape {found}, expected {expected}")
+                raise UserError(f"state: 'optimizer/{name}' has shape {found}, expected {expected}")
             self.state[name].copy_(value)
 
 

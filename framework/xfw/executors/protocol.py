@@ -8,7 +8,10 @@ from typing import ClassVar, Protocol
 
 import attrs
 
-__all__ = ["Executor", "Job", "JobState", "Resources", "State"]
+__all__ = ["BLOCK", "Executor", "Job", "JobState", "Resources", "State"]
+
+BLOCK = ("-P", "-m", "xfw.block")
+"""How Python is told to run a block: ``-P`` keeps the working directory off its path of modules."""
 
 
 @attrs.frozen

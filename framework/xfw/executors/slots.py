@@ -9,12 +9,12 @@ from pathlib import Path
 
 import attrs
 
-from xfw.executors.protocol import Job, Resources
+from xfw.executors.protocol import BLOCK, Job, Resources
 from xfw.manifest import BlockPlan
 from xfw.progress import LOG
 from xfw.store.rundir import RunDir
 
-__all__ = ["Slot", "job_of", "slots"]
+__all__ = ["Slot", "block_environment", "job_of", "slots"]
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
@@ -28,8 +28,24 @@ class Slot:
 
     def environment(self) -> Mapping[str, str]:
         """Return this process's environment as the block is to see it."""
-        values = dict(os.environ)
+        values = block_environment()
         return values if self.gpu is None else values | {VISIBLE: self.gpu}
+
+
+def block_environment() -> dict[str, str]:
+    """Return this process's environment as blocks get it: where they find modules is the same, but for one folder.
+
+    The working directory counts only where PYTHONPATH names it: an empty entry stands for wherever somebody happens to
+    be, and so does what Python itself puts first.
+    """
+    named = [folder for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
+    interpreter = (sys.prefix, sys.base_prefix)
+    added = [
+        folder for folder in sys.path if folder not in ("", str(Path.cwd())) and not folder.startswith(interpreter)
+    ]
+    folders = [folder for folder in sys.path if folder in named or folder in added]
+    values = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return values | {"PYTHONPATH": os.pathsep.join(dict.fromkeys([*folders, *named]))} if folders or named else values
 
 
 def slots(device: str, jobs: int, per_gpu: int = 1) -> list[Slot]:
@@ -53,11 +69,15 @@ def visible_gpus() -> Sequence[str]:
     return [str(index) for index in range(torch.cuda.device_count())]
 
 
-def job_of(run: RunDir, plan: BlockPlan, slot: Slot, attempt: int, *, allow_version_change: bool) -> Job:
+def job_of(
+    run: RunDir, plan: BlockPlan, slot: Slot, attempt: int, *, allow_version_change: bool = False, data_dir: str = ""
+) -> Job:
     """Return the command that runs a block in a slot."""
-    argv = [sys.executable, "-m", "xfw.block", str(run.path.absolute()), str(plan.index)]
+    argv = [sys.executable, *BLOCK, str(run.path.absolute()), str(plan.index)]
     if allow_version_change:
         argv.append("--allow-version-change")
+    if data_dir:
+        argv += ["--data-dir", data_dir]
     execution = run.manifest.execution
     return Job(
         argv=tuple(argv),

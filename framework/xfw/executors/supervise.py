@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from contextlib import closing, nullcontext
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, nullcontext
 
 import attrs
 from rich.console import Console
@@ -15,6 +16,7 @@ from xfw.executors.display import Display, duration, trials
 from xfw.executors.local import LocalExecutor
 from xfw.executors.protocol import Executor, JobState
 from xfw.executors.slots import Slot, job_of, slots
+from xfw.heartbeat import beating
 from xfw.progress import LOG, Progress, read_progress
 from xfw.stop import Stop, on_signals
 from xfw.store import claims
@@ -59,23 +61,35 @@ def execute(
 ) -> int:
     """Do whatever of a run is not done yet, seal it, and return the exit code of the command.
 
-    ``jobs`` blocks run at once (default: as planned); 0 runs them one after another in this process.
-    Exit codes: 0 done, 1 some work failed, 2 refused, 130 and 143 after a signal. A second signal kills.
+    ``jobs`` blocks run at once (default: as planned); 0 runs them one after another in this process. Blocks that
+    another process runs are waited for. Exit codes: 0 done, 1 some work failed, 2 refused, 128 and its number after
+    a signal. A second signal kills.
     """
     if not allow_version_change:
         block_process.check_versions(run.manifest)
     jobs = run.manifest.execution.jobs if jobs is None else jobs
     stop = Stop(interrupting=jobs == 0)
-    with on_signals(stop), Display(run.manifest, quiet=quiet, console=console) as display:
+    with on_signals(stop), supervising(run, stop), Display(run.manifest, quiet=quiet, console=console) as display:
         work = Supervision(run, display, stop, fail_fast=fail_fast, allow_version_change=allow_version_change)
         if jobs == 0:
             work.in_this_process()
-        elif work.waiting:
+        else:
             own = executor or LocalExecutor(threads=run.manifest.execution.threads)
             places = slots(run.manifest.execution.device, jobs, per_gpu)
             with nullcontext() if executor else closing(own):
                 work.with_executor(own, places)
         return work.finish()
+
+
+@contextmanager
+def supervising(run: RunDir, stop: Stop) -> Iterator[None]:
+    """Let others see that this process is at work on the run, also where no block has started yet."""
+    claim = claims.claim_run(run.path)
+    try:
+        with beating(claim, stop):
+            yield
+    finally:
+        claim.unlink(missing_ok=True)
 
 
 class Supervision:
@@ -92,7 +106,8 @@ class Supervision:
         self._plans = {plan.index: plan for plan in run.manifest.blocks}
         found = dict(zip(self._plans, run.block_states(), strict=True))
         self._states = {index: each.state for index, each in found.items()}
-        self.waiting = deque(index for index, each in found.items() if each.resumable)
+        self._waiting = deque(index for index, each in found.items() if each.resumable)
+        self._elsewhere: list[int] = []
         self._running: dict[int, Running] = {}
         self._progress: dict[int, Progress | None] = {}
         self._crashes: Counter[int] = Counter()
@@ -100,26 +115,35 @@ class Supervision:
         self._asked_to_stop = False
         for index, each in found.items():
             if each.state == claims.RUNNING:
-                self._fail(Failure(index, f"is being run by {each.owner}"))
+                self._wait_for(index, each.owner)
 
     def in_this_process(self) -> None:
         """Run the waiting blocks one after another, here."""
-        while self.waiting and not self._stopping:
-            index = self.waiting.popleft()
+        while (self._waiting or self._elsewhere) and not self._stopping:
+            self._look_elsewhere()
+            index = self._next()
+            if index is None:
+                time.sleep(SHOW)
+                continue
             attempt, began = self._start(index), time.monotonic()
-            allow = self._allow_version_change
-            code = block_process.main(self._run.path, index, allow_version_change=allow, stop=self._stop)
+            code = block_process.main(
+                self._run.path,
+                index,
+                allow_version_change=self._allow_version_change,
+                data_dir=self._run.data_dir,
+                stop=self._stop,
+            )
             self._settle(index, attempt, code, time.monotonic() - began)
 
     def with_executor(self, executor: Executor, places: list[Slot]) -> None:
         """Run the waiting blocks in the given places."""
         free = list(places)
         shown = 0.0
-        while self._running or (self.waiting and not self._stopping):
+        while self._running or ((self._waiting or self._elsewhere) and not self._stopping):
             if self._stopping:
                 self._ask_children(executor)
-            while free and self.waiting and not self._stopping:
-                self._submit(executor, self.waiting.popleft(), free.pop(0))
+            while free and (index := self._next()) is not None:
+                self._submit(executor, index, free.pop(0))
             polled = executor.poll([each.handle for each in self._running.values()])
             for index, each in list(self._running.items()):
                 if self._is_over(index, polled[each.handle]):
@@ -128,6 +152,7 @@ class Supervision:
                     self._settle(index, each.attempt, polled[each.handle].code, time.monotonic() - each.began)
             if time.monotonic() - shown >= SHOW:
                 shown = time.monotonic()
+                self._look_elsewhere()
                 self._show()
             time.sleep(POLL)
 
@@ -170,7 +195,8 @@ class Supervision:
     def _submit(self, executor: Executor, index: int, slot: Slot) -> None:
         """Start the next attempt at a block in a slot."""
         attempt = self._start(index)
-        job = job_of(self._run, self._plans[index], slot, attempt, allow_version_change=self._allow_version_change)
+        plan, allow = self._plans[index], self._allow_version_change
+        job = job_of(self._run, plan, slot, attempt, allow_version_change=allow, data_dir=self._run.data_dir)
         self._running[index] = Running(executor.submit(job), slot, attempt, time.monotonic())
 
     def _start(self, index: int) -> int:
@@ -187,28 +213,62 @@ class Supervision:
             return job.over
         return claims.block_state(self._run.block_dir(index)).state != claims.RUNNING
 
+    def _wait_for(self, index: int, owner: str) -> None:
+        """Leave a block to the process that has it, and look again now and then."""
+        self._elsewhere.append(index)
+        self._states[index] = claims.RUNNING
+        self._display.say(f"block {index} is being run by {owner}; waiting for it", always=True)
+
+    def _next(self) -> int | None:
+        """Return the next block to start; those that another process has begun meanwhile are waited for."""
+        while self._waiting and not self._stopping:
+            index = self._waiting.popleft()
+            block = claims.block_state(self._run.block_dir(index))
+            if block.resumable:
+                return index
+            self._wait_for(index, block.owner)
+        return None
+
+    def _look_elsewhere(self) -> None:
+        """Take note of the blocks that other processes have finished, and take over those that they have left."""
+        for index in list(self._elsewhere):
+            block = claims.block_state(self._run.block_dir(index))
+            if block.state == claims.RUNNING:
+                continue
+            self._elsewhere.remove(index)
+            if block.end and block.state in (claims.DONE, claims.FAILED):
+                self._ended(index, block.end, "elsewhere")
+            else:
+                self._waiting.append(index)
+
     def _settle(self, index: int, attempt: int, code: int | None, seconds: float) -> None:
         """Read from its files how an attempt ended, and decide what happens to the block."""
-        found = claims.block_state(self._run.block_dir(index))
-        end = found.end if found.attempts >= attempt else None
-        if end is None and code != block_process.REFUSED:
-            self._crashed(index, code)
-            return
-        self._states[index] = end.state if end else claims.REFUSED
-        if end is None:
+        block = claims.block_state(self._run.block_dir(index))
+        if block.end and block.attempts >= attempt:
+            self._ended(index, block.end, f"in {duration(seconds)}")
+        elif code == block_process.REFUSED and (block.state == claims.RUNNING or block.attempts >= attempt):
+            self._wait_for(index, block.owner)  # another process was faster
+        elif code == block_process.REFUSED:
+            self._states[index] = claims.REFUSED
             self._fail(Failure(index, last_line(self._run, index) or "refused"))
-        elif end.state == claims.DONE:
-            self._display.say(f"block {index} done in {duration(seconds)}")
+        else:
+            self._crashed(index, code)
+
+    def _ended(self, index: int, end: claims.End, how: str) -> None:
+        """Report how a block has ended, and queue it again where somebody else has stopped it."""
+        self._states[index] = end.state
+        if end.state == claims.DONE:
+            self._display.say(f"block {index} done {how}")
         elif end.state == claims.INTERRUPTED:
             self._interrupted(index)
         else:
-            self._fail(Failure(index, end.reason + traceback_hint(self._run, index, attempt), end.exit_code))
+            self._fail(Failure(index, end.reason + traceback_hint(self._run, index, end.attempt), end.exit_code))
 
     def _interrupted(self, index: int) -> None:
         """Queue a block that somebody else has stopped; our own request ends it here."""
         if not self._stopping:
             self._display.say(f"block {index} was interrupted; going on from its last commit")
-            self.waiting.append(index)
+            self._waiting.append(index)
 
     def _crashed(self, index: int, code: int | None) -> None:
         """Retry a block whose process has died, twice at most."""
@@ -219,7 +279,7 @@ class Supervision:
         what = f"its process died ({exit_text(code)})"
         if self._crashes[index] <= CRASH_RETRIES:
             self._display.say(f"block {index}: {what}; going on from its last commit", always=True)
-            self.waiting.append(index)
+            self._waiting.append(index)
         else:
             self._states[index] = claims.CRASHED
             self._fail(Failure(index, f"{what} {self._crashes[index]} times; log: {log_path(self._run, index)}"))
@@ -236,7 +296,8 @@ class Supervision:
 
     def _show(self) -> None:
         """Bring the display up to date with what the running blocks tell."""
-        self._progress |= {index: read_progress(self._run.block_dir(index)) for index in self._running}
+        shown = [*self._running, *self._elsewhere]
+        self._progress |= {index: read_progress(self._run.block_dir(index)) for index in shown}
         self._display.show(self._states, self._progress)
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import attrs
 from numpy.typing import NDArray
 
-from xfw.store import claims, segments
-from xfw.store.state import ArrayValue, Restored, load_state, write_state
+from xfw.store import atomic, segments
+from xfw.store.state import ArrayValue, Restored, load_state, remove_older, write_state
 
 __all__ = ["Commit", "Committer", "Restored", "load_state"]
 
@@ -44,27 +44,35 @@ class Commit:
 
 
 class Committer:
-    """The one writer of a block directory; made by the block process that holds the claim."""
+    """The one writer of a block directory; made by the block process that holds the claim.
+
+    ``fence`` raises where a later attempt has the block. Files are named after their ``attempt``: what an earlier one,
+    taken for lost too soon, writes between its last look and its end is never counted once a later one has committed.
+    """
 
     def __init__(
         self,
         block_dir: Path,
         restored: Restored | None = None,
         *,
+        attempt: int = 1,
+        fence: Callable[[], None] = lambda: None,
         shortest: float = SHORTEST,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._block_dir = block_dir
-        self._attempt = claims.attempt_count(block_dir)
+        self._attempt = attempt
+        self._fence = fence
         self._clock = clock
         self._shortest = shortest
         self._arrays: dict[str, ArrayValue] = dict(restored.arrays) if restored else {}
         self._rows: dict[str, int] = dict(restored.rows) if restored else {}
-        self._segments = restored.segments if restored else 0
+        self._segments = restored.segments if restored else ()
+        self._recovered = False
         self._before = restored.elapsed if restored else 0.0
         self._began = self._last = clock()
         self._duration = 0.0
-        segments.recover(block_dir, self._segments)
+        atomic.remove_temporaries(block_dir)
 
     def expect(self, nbytes: int) -> None:
         """Take note of how much a commit writes, so that the first one of a large block does not come too early."""
@@ -78,16 +86,17 @@ class Committer:
     def commit(self, commit: Commit) -> None:
         """Write the new records as a segment, then the state; each atomically and durably.
 
-        Raises UserError where the disk refuses; the last commit then stays what counts.
+        Raises UserError where the disk refuses, and what ``fence`` raises; the last commit then stays what counts.
         """
+        self._fence()
         began = self._clock()
         arrays = {**self._arrays, **commit.arrays}
         added = {stream: new for stream, new in segments.row_counts(commit.records).items() if new}
-        count = self._segments
+        written = self._segments
         if added:
-            count += 1
+            written += (self._attempt,)
             records = {stream: commit.records[stream] for stream in added}
-            segments.write(self._block_dir, count, self._rows, records, self._attempt)
+            segments.write(self._block_dir, len(written), self._rows, records, self._attempt)
         rows = self._rows | {stream: self._rows.get(stream, 0) + new for stream, new in added.items()}
         write_state(
             self._block_dir,
@@ -98,12 +107,16 @@ class Committer:
                 layout=commit.layout,
                 status=tuple(commit.status),
                 rows=rows,
-                segments=count,
+                segments=written,
                 final=commit.final,
                 elapsed=self._before + began - self._began,
                 attempt=self._attempt,
             ),
         )
-        self._segments, self._rows, self._arrays = count, rows, arrays
+        self._segments, self._rows, self._arrays = written, rows, arrays
+        if not self._recovered:
+            segments.recover(self._block_dir, written)
+            remove_older(self._block_dir, self._attempt)
+            self._recovered = True
         self._last = self._clock()
         self._duration = self._last - began

@@ -20,7 +20,7 @@ from xfw.config.structure import canonical, config_hash, flatten, nested
 from xfw.errors import Problem, UserError, WrongInput
 from xfw.experiment import Records, Stream
 from xfw.manifest import BlockPlan, Condition, Execution, Manifest, Member, Source
-from xfw.store import atomic
+from xfw.store import atomic, claims
 from xfw.store.contents import Content, TrialColumns
 from xfw.store.results import Results, open_run
 from xfw.store.rundir import RunDir, create_run
@@ -55,12 +55,13 @@ def merge(runs: Sequence[RunDir], results_dir: Path, command: Sequence[str]) -> 
         refuse_repeated(results, flats, numbers)
         places, columns = placed(results, numbers)
         manifest = manifest_of(ordered, results, conditions, numbers, command)
-        made = create_run(results_dir, manifest, [run.records for run in ordered])
+        made = create_run(results_dir, manifest, [run.records for run in ordered], claimed=True)
         with ExitStack() as undo:
             undo.callback(shutil.rmtree, made.path)
             parts = [SealedPart(opened, run, own) for run, own in zip(ordered, places, strict=True)]
             write(made, Content(parts), columns)
             undo.pop_all()  # it is whole: keep it
+        claims.claim_run(made.path).unlink()
     return made
 
 

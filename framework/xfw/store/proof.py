@@ -10,9 +10,10 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 import attrs
 
@@ -20,15 +21,32 @@ from xfw.errors import UserError
 from xfw.store import atomic
 from xfw.store.rundir import RunDir
 
-__all__ = ["HEADER", "Proof", "beside", "check", "commits", "identity", "is_stale", "replace", "stored_digest", "write"]
+__all__ = [
+    "HEADER",
+    "Proof",
+    "beside",
+    "check",
+    "commits",
+    "identity",
+    "is_stale",
+    "of_newest_state",
+    "replace",
+    "states",
+    "stored_digest",
+    "write",
+]
 
 HEADER = 512
 """Bytes of the HDF5 user block that carries the kind of file and the SHA-256 of everything after it."""
 
-STATE = "state.h5"
+STATE = re.compile(r"state(?:-([1-9][0-9]*))?\.h5")
+"""Names of states: after the attempt that wrote them, without a number (counted as 0) before xfw 0.2."""
+
 STATE_KIND = "xfw-state 2"
 ENTRY = re.compile(r"([0-9a-f]{64})  [^\n]*\n# ([0-9]+) bytes, sealed from (\[[^\n]*\])\n")
 AGAIN = 5
+
+T = TypeVar("T")
 
 
 @attrs.frozen
@@ -136,8 +154,24 @@ def stored_digest(path: Path, kind: str) -> str:
 
 def identity(block_dir: Path) -> str:
     """Return what tells a block's last commit from any other one; empty before the first."""
-    path = block_dir / STATE
-    return stored_digest(path, STATE_KIND) if path.exists() else ""
+    return of_newest_state(block_dir, lambda path: stored_digest(path, STATE_KIND)) or ""
+
+
+def states(block_dir: Path) -> dict[int, Path]:
+    """Return the state files of a block by the attempt that wrote them, oldest first."""
+    matches = {path: STATE.fullmatch(path.name) for path in block_dir.glob("state*.h5")}
+    return dict(sorted((int(match[1] or 0), path) for path, match in matches.items() if match))
+
+
+def of_newest_state(block_dir: Path, read: Callable[[Path], T]) -> T | None:
+    """Return what ``read`` makes of the state that counts: of the newest attempt that has committed; None before."""
+    while path := next(reversed(states(block_dir).values()), None):
+        try:
+            return read(path)
+        except UserError:
+            if path.exists():  # else a later attempt has just replaced it
+                raise
+    return None
 
 
 def commits(run: RunDir) -> tuple[str, ...]:

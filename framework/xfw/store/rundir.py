@@ -18,7 +18,7 @@ from xfw.errors import UserError, did_you_mean
 from xfw.experiment import Records
 from xfw.manifest import FORMAT, Manifest, Member
 from xfw.store import atomic, schema
-from xfw.store.claims import DONE, BlockState, block_state
+from xfw.store.claims import DONE, BlockState, block_state, claim_run
 
 __all__ = ["RunDir", "create_run", "find_run", "list_runs", "new_run_id"]
 
@@ -29,10 +29,14 @@ RUN_ID = re.compile(r"([a-z][a-z0-9_]*)-(\d{8})-(\d{6})-([0-9a-f]{4})")
 
 
 class RunDir:
-    """One run on disk. ``path`` is its directory; nothing is read before it is asked for."""
+    """One run on disk. ``path`` is its directory; nothing is read before it is asked for.
 
-    def __init__(self, path: Path) -> None:
+    ``data_dir`` stands for the folder of data sets in ``run.toml``, which may have moved since.
+    """
+
+    def __init__(self, path: Path, *, data_dir: str = "") -> None:
         self.path = path
+        self.data_dir = data_dir
 
     def __repr__(self) -> str:
         return f"RunDir({str(self.path)!r})"
@@ -74,7 +78,9 @@ class RunDir:
             hint = "give the folder its name back, or put the files back where they belong"
             what = f"{self.path / MANIFEST} belongs to run {manifest.run}, found in the folder of run {self.id}"
             raise UserError(what, hint=hint, exit_code=2)
-        return manifest
+        if not self.data_dir:
+            return manifest
+        return attrs.evolve(manifest, execution=attrs.evolve(manifest.execution, data_dir=self.data_dir))
 
     @cached_property
     def records(self) -> Records:
@@ -94,11 +100,13 @@ def new_run_id(experiment: str, when: datetime | None = None) -> str:
     return f"{experiment}-{when:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
-def create_run(results_dir: Path, manifest: Manifest, records: Records | Sequence[Records] = ()) -> RunDir:
+def create_run(
+    results_dir: Path, manifest: Manifest, records: Records | Sequence[Records] = (), *, claimed: bool = False
+) -> RunDir:
     """Create the directory of a new run; an id that is taken already, or empty, is replaced by a fresh one.
 
-    ``records`` is the experiment's declaration, or one per condition. Raises UserError (exit code 2)
-    where nothing can be written.
+    ``records`` is the experiment's declaration, or one per condition. ``claimed`` shows from the first moment that this
+    process is at work on the run. Raises UserError (exit code 2) where nothing can be written.
     """
     declared = schema.merge([records] if isinstance(records, Records) else records)
     try:
@@ -110,6 +118,8 @@ def create_run(results_dir: Path, manifest: Manifest, records: Records | Sequenc
     schema.write(path / schema.FILE, declared)
     for block in () if manifest.merged else manifest.blocks:
         (path / "blocks" / f"{block.index:04d}").mkdir(parents=True)
+    if claimed:
+        claim_run(path)
     atomic.write(path / MANIFEST, [atomic.to_toml(to_toml(attrs.evolve(manifest, run=path.name)))])
     atomic.sync_directory(path.parent)
     return RunDir(path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,9 @@ KIND = "xfw-segment 2"
 DIRECTORY = "segments"
 
 
-def path_of(block_dir: Path, index: int) -> Path:
-    """Return the file of segment ``index``, counted from 1."""
-    return block_dir / DIRECTORY / f"{index:05d}.h5"
+def path_of(block_dir: Path, index: int, attempt: int) -> Path:
+    """Return the file of segment ``index``, counted from 1, that an attempt has written (0: by xfw 0.1)."""
+    return block_dir / DIRECTORY / (f"{index:05d}-{attempt}.h5" if attempt else f"{index:05d}.h5")
 
 
 def home(block_dir: Path) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def check_home(path: Path, content: Mapping[str, Any], block_dir: Path) -> None:
 
 def write(block_dir: Path, index: int, first: Mapping[str, int], records: StreamRecords, attempt: int = 0) -> None:
     """Write one segment; ``first`` holds the rows that each stream had before it."""
-    path = path_of(block_dir, index)
+    path = path_of(block_dir, index, attempt)
     path.parent.mkdir(exist_ok=True)
 
     def fill(file: h5py.File) -> None:
@@ -63,9 +63,9 @@ def write(block_dir: Path, index: int, first: Mapping[str, int], records: Stream
     hdf5.write_sealed(path, KIND, fill)
 
 
-def read(block_dir: Path, index: int, first: Mapping[str, int]) -> dict[str, dict[str, NDArray[Any]]]:
+def read(block_dir: Path, index: int, attempt: int, first: Mapping[str, int]) -> dict[str, dict[str, NDArray[Any]]]:
     """Return the records of one segment, after checking that they follow on ``first`` rows of each stream."""
-    path = path_of(block_dir, index)
+    path = path_of(block_dir, index, attempt)
     with hdf5.read_sealed(path, KIND) as file:
         content = hdf5.read_json(file, "content")
         check_home(path, content, block_dir)
@@ -79,12 +79,12 @@ def read(block_dir: Path, index: int, first: Mapping[str, int]) -> dict[str, dic
     return records
 
 
-def read_all(block_dir: Path, count: int) -> dict[str, dict[str, NDArray[Any]]]:
-    """Return the records of the first ``count`` segments, joined along the rows."""
+def read_all(block_dir: Path, attempts: Sequence[int]) -> dict[str, dict[str, NDArray[Any]]]:
+    """Return the records of the segments that these attempts have written, joined along the rows."""
     rows: dict[str, int] = {}
     pieces: dict[str, dict[str, list[NDArray[Any]]]] = {}
-    for index in range(1, count + 1):
-        records = read(block_dir, index, rows)
+    for index, attempt in enumerate(attempts, 1):
+        records = read(block_dir, index, attempt, rows)
         for stream, variables in records.items():
             for name, values in variables.items():
                 pieces.setdefault(stream, {}).setdefault(name, []).append(values)
@@ -107,12 +107,12 @@ def row_counts(records: StreamRecords) -> dict[str, int]:
     return counts
 
 
-def recover(block_dir: Path, counted: int) -> None:
-    """Remove temporary files and the segments that no state counts; only a block's owner may call this."""
+def recover(block_dir: Path, counted: Sequence[int]) -> None:
+    """Remove temporary files and the segments that the newest state does not count; only a block's owner may."""
     directory = block_dir / DIRECTORY
     atomic.remove_temporaries(block_dir)
     atomic.remove_temporaries(directory)
-    kept = {path_of(block_dir, index) for index in range(1, counted + 1)}
+    kept = {path_of(block_dir, index, attempt) for index, attempt in enumerate(counted, 1)}
     for path in directory.glob("*.h5"):
         if path not in kept:
             path.unlink()

@@ -12,11 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xfw.store import hdf5, segments
-from xfw.store.proof import STATE, STATE_KIND
+from xfw.store.proof import STATE_KIND, of_newest_state, states
 
-__all__ = ["FILE", "ArrayValue", "Restored", "load_layout", "load_state", "write_state"]
-
-FILE = STATE
+__all__ = ["ArrayValue", "Restored", "load_layout", "load_state", "remove_older", "write_state"]
 
 ArrayValue = NDArray[Any] | Sequence[NDArray[Any]]
 """One array with the trial as first axis, or one array per trial where their shapes differ."""
@@ -26,8 +24,8 @@ ArrayValue = NDArray[Any] | Sequence[NDArray[Any]]
 class Restored:
     """A block's last commit.
 
-    ``rows`` counts the records per stream, ``elapsed`` the seconds spent in all attempts, ``final`` says
-    that nothing is left to do, ``attempt`` which attempt committed.
+    ``rows`` counts the records per stream, ``segments`` names the attempt that wrote each segment, ``elapsed`` the
+    seconds spent in all attempts, ``final`` says that nothing is left to do, ``attempt`` which attempt committed.
     """
 
     state: Mapping[str, NDArray[Any]]
@@ -36,14 +34,21 @@ class Restored:
     layout: Mapping[str, Any]
     status: tuple[str, ...]
     rows: Mapping[str, int]
-    segments: int
+    segments: tuple[int, ...]
     final: bool
     elapsed: float
     attempt: int = 0
 
 
+def remove_older(block_dir: Path, attempt: int) -> None:
+    """Remove the states of earlier attempts; only a block's owner may, once its own is written."""
+    for number, path in states(block_dir).items():
+        if number < attempt:
+            path.unlink(missing_ok=True)
+
+
 def write_state(block_dir: Path, restored: Restored) -> None:
-    """Replace the block's state file, atomically and durably."""
+    """Replace an attempt's state file, atomically and durably."""
 
     def fill(file: h5py.File) -> None:
         hdf5.write_json(file, "content", segments.home(block_dir) | describe(restored))
@@ -53,7 +58,8 @@ def write_state(block_dir: Path, restored: Restored) -> None:
             write_array(file, name, value)
 
     nbytes = sum(values.nbytes for values in restored.state.values())
-    hdf5.write_sealed(block_dir / FILE, STATE_KIND, fill, nbytes)
+    name = f"state-{restored.attempt}.h5" if restored.attempt else "state.h5"
+    hdf5.write_sealed(block_dir / name, STATE_KIND, fill, nbytes)
 
 
 def describe(restored: Restored) -> dict[str, Any]:
@@ -67,7 +73,7 @@ def describe(restored: Restored) -> dict[str, Any]:
         "layout": dict(restored.layout),
         "status": list(restored.status),
         "rows": dict(restored.rows),
-        "segments": restored.segments,
+        "segments": list(restored.segments),
         "final": restored.final,
         "elapsed": restored.elapsed,
         "attempt": restored.attempt,
@@ -88,12 +94,14 @@ def load_state(block_dir: Path, *, with_state: bool = True) -> Restored | None:
 
     ``with_state=False`` leaves ``state`` empty (for sealing, which reads the arrays only).
     """
-    path = block_dir / FILE
-    if not path.exists():
-        return None
+    return of_newest_state(block_dir, lambda path: read_state(path, with_state))
+
+
+def read_state(path: Path, with_state: bool) -> Restored:
+    """Read one state file."""
     with hdf5.read_sealed(path, STATE_KIND) as file:
         content = hdf5.read_json(file, "content")
-        segments.check_home(path, content, block_dir)
+        segments.check_home(path, content, path.parent)
         names = content["state"] if with_state else []
         return Restored(
             state={name: file[f"state/{name}"][()] for name in names},
@@ -102,7 +110,7 @@ def load_state(block_dir: Path, *, with_state: bool = True) -> Restored | None:
             layout=content["layout"],
             status=tuple(content["status"]),
             rows=content["rows"],
-            segments=content["segments"],
+            segments=owners(content["segments"]),
             final=content["final"],
             elapsed=content["elapsed"],
             attempt=content.get("attempt", 0),
@@ -111,12 +119,18 @@ def load_state(block_dir: Path, *, with_state: bool = True) -> Restored | None:
 
 def load_layout(block_dir: Path) -> Mapping[str, Any]:
     """Return the layout of a block's last commit alone, or nothing before the first."""
-    path = block_dir / FILE
-    if not path.exists():
-        return {}
-    with hdf5.read_sealed(path, STATE_KIND) as file:
-        layout: Mapping[str, Any] = hdf5.read_json(file, "content")["layout"]
-        return layout
+
+    def read(path: Path) -> Mapping[str, Any]:
+        with hdf5.read_sealed(path, STATE_KIND) as file:
+            layout: Mapping[str, Any] = hdf5.read_json(file, "content")["layout"]
+            return layout
+
+    return of_newest_state(block_dir, read) or {}
+
+
+def owners(stored: int | Sequence[int]) -> tuple[int, ...]:
+    """Return the attempt that wrote each segment; before xfw 0.2 only their number was stored."""
+    return (0,) * stored if isinstance(stored, int) else tuple(stored)
 
 
 def read_array(file: h5py.File, name: str, per_trial: Mapping[str, int]) -> ArrayValue:

@@ -114,7 +114,7 @@ def finish_block(run: RunDir, index: int, rows: int = 4, *, end: str = "done", f
     claim = claims.claim_block(directory, "cpu")
     if claim is None:
         raise RuntimeError(f"{directory} is taken")
-    committer = Committer(directory)
+    committer = Committer(directory, attempt=claim.attempt)
     lanes, half, final = (plan.members, plan.width), rows // 2, end == "done"
     committer.commit(commit_rows(*lanes, 0, half, first_epoch=first_epoch))
     committer.commit(commit_rows(*lanes, half, rows - half, final=final, first_epoch=first_epoch))

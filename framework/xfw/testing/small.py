@@ -55,6 +55,7 @@ class Config:
     lr: float = xfw.key(0.01, gt=0, per_trial=True, help="learning rate")
     width: int = xfw.key(5, ge=1, help="hidden units")
     pause: float = xfw.key(0.0, ge=0, help="time to wait in every epoch", unit="s")
+    hold: str | None = xfw.key(None, help="file; while it exists, no epoch after the first begins")
     fail_in: int | None = xfw.key(None, help="epoch in which the plugin raises")
     die_in: int | None = xfw.key(None, help="epoch in which the process kills itself")
     deaths: str | None = xfw.key(None, help="file that counts deaths; the process dies once where it is given")
@@ -134,6 +135,8 @@ def on_start(block: Block, source: Any) -> None:  # noqa: ARG001
 def on_epoch_start(block: Block) -> None:
     config: Config = block.configs[0]
     time.sleep(config.pause)
+    while config.hold and block.epoch and Path(config.hold).exists():
+        time.sleep(0.01)
     if config.fail_in == block.epoch + 1:
         raise ValueError("this epoch was asked to fail")
     if config.die_in == block.epoch + 1 and may_die(config.deaths):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from xfw.experiment import Stream
 from xfw.manifest import BlockPlan
 from xfw.store import atomic, schema, segments
 from xfw.store.rundir import RunDir
-from xfw.store.state import FILE as STATE
+from xfw.store.state import load_state
 
 __all__ = ["BlockPosition", "Piece", "pieces", "read_positions", "write_positions"]
 
@@ -51,13 +51,11 @@ class Piece:
         return [{name: values[row, lane] for name, values in self.variables.items()} for row in range(count)]
 
 
-def pieces(
-    run: RunDir, plan: BlockPlan, position: BlockPosition, *, done: bool = False
-) -> Iterator[tuple[list[Piece], BlockPosition]]:
-    """Yield the content of each further committed segment, and the position after it; of a done block all count."""
+def pieces(run: RunDir, plan: BlockPlan, position: BlockPosition) -> Iterator[tuple[list[Piece], BlockPosition]]:
+    """Yield the content of each further committed segment, and the position after it."""
     directory = run.block_dir(plan.index)
-    while counted(directory, position.segments + 1, done=done):
-        records = segments.read(directory, position.segments + 1, position.rows)
+    for attempt in counted(directory, position.segments):
+        records = segments.read(directory, position.segments + 1, attempt, position.rows)
         rows = dict(position.rows)
         found, step = [], position.step
         for stream, variables in records.items():
@@ -80,13 +78,12 @@ def piece(declared: Stream, variables: Mapping[str, NDArray[Any]], before: int, 
     return Piece(declared.name, declared.coordinate, step, values)
 
 
-def counted(block_dir: Path, index: int, *, done: bool) -> bool:
-    """Say whether a segment counts: the state that counts it is written after it, and both appear by rename."""
-    try:
-        segment = segments.path_of(block_dir, index).stat().st_mtime_ns
-        return done or (block_dir / STATE).stat().st_mtime_ns >= segment
-    except FileNotFoundError:
-        return False
+def counted(block_dir: Path, followed: int) -> Sequence[int]:
+    """Return the attempts that wrote the segments beyond ``followed``, as the newest state counts them."""
+    if not any((block_dir / segments.DIRECTORY).glob(f"{followed + 1:05d}*.h5")):
+        return ()  # a look at the names is cheap, the state may be large
+    restored = load_state(block_dir, with_state=False)
+    return restored.segments[followed:] if restored else ()
 
 
 def read_positions(path: Path) -> tuple[dict[int, BlockPosition], bool]:

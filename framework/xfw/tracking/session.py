@@ -125,15 +125,15 @@ class Follower:
         self._guarded: Guarded | None = None
         self._trials = [tracked_trials(run.manifest, plan) for plan in run.manifest.blocks]
 
-    def poll(self, done: frozenset[int] = frozenset()) -> None:
-        """Tell the tracker of every segment that was committed since the last time; ``done`` names finished blocks."""
+    def poll(self) -> None:
+        """Tell the tracker of every segment that was committed since the last time."""
         try:
             if self._guarded is None:
                 self._positions, self._complete = read_positions(self._path)
             if self._complete:
                 return
             for plan, trials in zip(self._run.manifest.blocks, self._trials, strict=True):
-                self._follow(plan, trials, done=plan.index in done)
+                self._follow(plan, trials)
         except (OSError, UserError) as error:
             self._tracker.call(partial(reraise, error))
 
@@ -143,9 +143,9 @@ class Follower:
             self._guarded = Guarded(self._chosen, self._run)
         return self._guarded
 
-    def _follow(self, plan: BlockPlan, trials: Sequence[TrackedTrial], *, done: bool) -> None:
+    def _follow(self, plan: BlockPlan, trials: Sequence[TrackedTrial]) -> None:
         position = self._positions.get(plan.index, BlockPosition())
-        for found, after in pieces(self._run, plan, position, done=done):
+        for found, after in pieces(self._run, plan, position):
             for piece in found:
                 for lane, trial in enumerate(trials):
                     self._tracker.tell("rows", trial, piece.stream, piece.coordinate, piece.first, piece.of_lane(lane))
@@ -156,13 +156,10 @@ class Follower:
 
     def finish(self, declared: Sequence[Metric] | None) -> None:
         """Tell the rest: the last segments, and of a finished run the metrics and pictures."""
-        plans = self._run.manifest.blocks
-        states = zip(plans, self._run.block_states(), strict=True)
-        done = frozenset(plan.index for plan, each in states if each.state == "done")
-        self.poll(done)
+        self.poll()
         if self._complete:
             return
-        finished = self._run.run_file.is_file() and len(done) == len(plans)
+        finished = self._run.run_file.is_file() and all(block.state == "done" for block in self._run.block_states())
         if finished:
             self._tracker.call(lambda: self._tell_results(declared))
         if self._guarded is not None:

@@ -310,7 +310,7 @@ def test_a_resumed_block_equals_an_uninterrupted_one(keys: list[str], stop: int)
             layout=cut.layout,
             status=tuple(cut.status),
             rows={},
-            segments=0,
+            segments=(),
             elapsed=0.0,
             final=False,
         )
