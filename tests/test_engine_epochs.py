@@ -12,7 +12,7 @@ import torch
 import xfw
 from torch import nn
 from xfw.experiment import Experiment
-from xfw.testing.blocks import block_session, train_block
+from xfw.testing.blocks import Trained, block_session, train_block
 from xfw.testing.plugins import make_experiment
 
 COUNT = 70
@@ -113,7 +113,7 @@ def test_bytes_are_stored_as_bytes_and_prepared_by_batch() -> None:
         (xfw.Pass(batch_size=4, order="shufled"), "unknown order 'shufled'"),
         (xfw.Pass(batch_size=0), "batch_size is 0"),
         (xfw.Pass(batch_size=4, steps=0), "steps is 0"),
-        (xfw.Pass(batch_size=4, every=0), "every is 0"),
+        (xfw.Pass(batch_size=4, observe_every=0), "observe_every is 0"),
         (xfw.Pass(batch_size=4, order="given"), "`examples` goes with order='given'"),
         (xfw.Pass(batch_size=4, examples=8), "`examples` goes with order='given'"),
         (xfw.Pass(batch_size=4, order="given", examples=8), "no hook sample_order"),
@@ -180,22 +180,85 @@ def test_a_step_sees_its_pass_and_the_data_sets(strategy: str) -> None:
     assert found["last"].min() == 1.0
 
 
+RIGHT = xfw.Variable("right", "int64", "right answers", axes=("task",))
+OBSERVED = xfw.Records((xfw.Stream("step", "step", (RIGHT, xfw.Variable("norm", "float64", "norm")), each="step"),))
+
+
+def observe_step(model: Any, rng: Any, pass_: xfw.Pass, data: Any) -> Mapping[str, torch.Tensor]:
+    assert not torch.is_grad_enabled()
+    (numbers,) = data["train"].take(rng.permutation("subset", COUNT)[:5])
+    return {"right": torch.stack([numbers.sum(), numbers.max()]), "norm": model.weight.norm().double()}
+
+
+def observed(strategy: str = "stack", **changes: Any) -> Trained:
+    passes = [xfw.Pass(batch_size=8, steps=9, observe_every=3)] * 2
+    hooks = {"observe_step": observe_step, "declare_records": lambda config: OBSERVED, **changes}
+    return train_block(made(*passes, step=descend, **hooks), strategy=strategy)
+
+
+def descend(model: Any, batch: Any) -> torch.Tensor:
+    return (model(batch[0].float().unsqueeze(1)) ** 2).mean() * 1e-6
+
+
 @pytest.mark.parametrize("strategy", ["stack", "serial"])
-def test_a_step_is_told_whether_it_is_due(strategy: str) -> None:
-    def step(model: Any, batch: Any, due: bool) -> Mapping[str, torch.Tensor]:
-        return {"due": batch[0].sum() * 0 + int(due)}
+def test_a_step_is_observed_in_every_so_many_steps_and_in_the_last(strategy: str) -> None:
+    found = observed(strategy, build_optimizer=lambda config: xfw.SGD(lr=1.0))
+    due = [place % 9 in (0, 3, 6, 8) for place in range(18)]
+    assert (found.record("step", "right")[..., 0] >= 0).all(1).tolist() == due
+    assert (found.record("step", "right")[np.logical_not(due)] == -1).all()
+    assert np.isfinite(found.record("step", "norm")).all(1).tolist() == due
+    assert len({tuple(row) for row in found.record("step", "right")[due].reshape(-1, 2).tolist()}) == 16
 
-    found = meters(made(xfw.Pass(batch_size=8, steps=9, every=3), step=step), strategy=strategy)
-    assert found["due"].tolist() == [[int(place in (0, 3, 6, 8))] * 2 for place in range(9)]
+
+def test_an_observation_is_of_the_parameters_before_the_update() -> None:
+    session = block_session(
+        made(xfw.Pass(batch_size=8), observe_step=observe_step, step=descend, declare_records=lambda config: OBSERVED)
+    )
+    before = [module.weight.norm().item() for module in session.trainer.network.models]
+    session._count_steps()
+    session._epoch(0)
+    assert session.trainer.meters()["observed/norm"][0].tolist() == pytest.approx(before, rel=1e-6)
+
+
+def test_an_observation_is_made_in_evaluation_state_and_training_goes_on() -> None:
+    states: list[tuple[str, bool]] = []
+
+    def step(model: Any, batch: Any) -> torch.Tensor:
+        states.append(("train", model.training))
+        return descend(model, batch)
+
+    def observe(model: Any, rng: Any, pass_: xfw.Pass, data: Any) -> Mapping[str, torch.Tensor]:
+        states.append(("observe", model.training))
+        return observe_step(model, rng, pass_, data)
+
+    passes = [xfw.Pass(batch_size=8, steps=4)]
+    hooks = {"observe_step": observe, "declare_records": lambda config: OBSERVED}
+    train_block(made(*passes, step=step, **hooks), strategy="serial")
+    assert set(states) == {("train", True), ("observe", False)}
+
+
+def test_what_is_observed_has_no_mean_over_the_pass() -> None:
+    names: list[set[str]] = []
+    observed(on_epoch_end=lambda block, metrics: names.append(set(metrics)))
+    assert names == [{"loss"}, {"loss"}]
+
+
+def test_an_observation_named_like_a_metric_of_the_step_is_refused() -> None:
+    def twice(model: Any, rng: Any, pass_: xfw.Pass, data: Any) -> Mapping[str, torch.Tensor]:
+        return {**observe_step(model, rng, pass_, data), "loss": model.weight.sum()}
+
+    with pytest.raises(xfw.UserError, match="observe_step: returned 'loss', as train_step does"):
+        observed(observe_step=twice)
 
 
 @pytest.mark.parametrize("strategy", ["stack", "serial"])
-def test_metrics_that_only_due_steps_return_are_refused_by_name(strategy: str) -> None:
-    def step(model: Any, batch: Any, due: bool) -> Mapping[str, torch.Tensor]:
-        return {"sum": batch[0].double().sum(), **({"tested": batch[0].double().sum()} if due else {})}
+def test_metrics_that_only_some_steps_return_are_refused_by_name(strategy: str) -> None:
+    def step(model: Any, batch: Any) -> Mapping[str, torch.Tensor]:
+        total = batch[0].double().sum()
+        return {"sum": total, **({"short": total} if len(batch[0]) < 8 else {})}
 
-    with pytest.raises(xfw.UserError, match="metric 'tested' in some of its steps only"):
-        train_block(made(xfw.Pass(batch_size=8, every=3), step=step), strategy=strategy)
+    with pytest.raises(xfw.UserError, match="metric 'short' in some of its steps only"):
+        train_block(made(xfw.Pass(batch_size=8), step=step), strategy=strategy)
 
 
 @pytest.mark.parametrize(

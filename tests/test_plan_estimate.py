@@ -141,4 +141,4 @@ def test_examples_that_only_due_steps_evaluate_count_in_those_steps() -> None:
         return estimate(work, [epoch], {"train": 10}, 10, "cpu").seconds
 
     alone = seconds()
-    assert seconds(evaluated=9000, every=9) - alone == pytest.approx((seconds(evaluated=1000) - alone), rel=0.01)
+    assert seconds(observed=9000, observe_every=9) - alone == pytest.approx((seconds(observed=1000) - alone), rel=0.01)

@@ -108,9 +108,9 @@ class Pass:
     ``order`` is ``"shuffled"`` (a fresh keyed permutation for this epoch), ``"sequential"``, or ``"given"``: the hook
     ``sample_order`` then says which ``examples`` of the data set each trial visits. The last, shorter batch is kept.
     ``steps`` other than the number of batches walks through the same batches again from the start (wrap-around),
-    without reshuffling. ``label`` is a name of the plugin's own, for passes that are alike otherwise. ``evaluated``
-    counts the examples that ``train_step`` evaluates beside its batch, for estimates of time and memory. ``every`` says
-    how often ``train_step`` is told that it is ``due``: in every so many steps from the first on, and in the last.
+    without reshuffling. ``label`` is a name of the plugin's own, for passes that are alike otherwise. In every
+    ``observe_every``-th step from the first on, and in the last one, ``observe_step`` is asked what it measures;
+    ``observed`` counts the examples that it looks at, for estimates of time and memory.
     """
 
     batch_size: int
@@ -119,8 +119,8 @@ class Pass:
     steps: int | None = None
     examples: int | None = None
     label: str = ""
-    evaluated: int = 0
-    every: int = 1
+    observed: int = 0
+    observe_every: int = 1
 
 
 @attrs.frozen

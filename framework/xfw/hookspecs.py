@@ -170,7 +170,6 @@ def train_step(
     rng: Rng,
     pass_: Pass,
     data: Mapping[str, Resident],
-    due: bool,
     optimizer: Any,
     optimizers: Any,
 ) -> Any:
@@ -180,9 +179,20 @@ def train_step(
     takes gradients and steps the optimizer. An update that is not gradient descent happens here, in
     place, and only ``metrics`` is returned: a mapping of 0-d tensors, or of the axes that a step stream declares.
     ``pass_`` is the pass that the step belongs to (plain values: a branch on them is fine), ``data`` holds the
-    data sets on the device: ``data[name].take(index)`` returns examples as a batch. ``due`` is true in the steps that
-    ``Pass.every`` names: a plain value, for what shall not happen in every step. A step that names ``optimizer`` or
-    ``optimizers`` (both are what ``build_optimizer`` returned) clears, takes and uses the gradients itself.
+    data sets on the device: ``data[name].take(index)`` returns examples as a batch. A step that
+    names ``optimizer`` or ``optimizers`` (both are what ``build_optimizer`` returned) clears, takes and uses the
+    gradients itself.
+    """
+
+
+@hookspec("hooks", one=True)
+def observe_step(
+    model: torch.nn.Module, rng: Rng, pass_: Pass, data: Mapping[str, Resident]
+) -> Mapping[str, torch.Tensor]:
+    """Return what is measured beside a step, by name: variables of a stream of steps. Default: nothing.
+
+    Called before the steps that ``Pass.observe_every`` names, without gradients and in evaluation state; pure in
+    tensors like ``train_step``. In the other steps the stream holds what stands for a missing value: -1, False or NaN.
     """
 
 

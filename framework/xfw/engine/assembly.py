@@ -163,7 +163,7 @@ def make_trainer(parts: Parts, strategy: str, log: Callable[[str], None]) -> Tra
     """Return a trainer that runs steps by ``strategy``, or by what the model admits of it."""
     network, words = parts.network, parts.words_T2
     streams = [stream for stream in parts.records.streams if stream.each == "step"]
-    step_variables = {variable.name: len(variable.axes) for stream in streams for variable in stream.variables}
+    step_variables = {variable.name: variable for stream in streams for variable in stream.variables}
     ways = fast_ways(network, strategy, log) if parts.update.manual is None else []
     if strategy == "stack" and parts.update.manual is not None:
         log("stack: not used (train_step steps its own optimizer); the models run one by one")

@@ -118,7 +118,7 @@ def check_epochs(epochs: Sequence[Pass], lengths: Mapping[str, int]) -> None:
 
 
 def _counts(epoch: Pass) -> dict[str, int | None]:
-    return {name: getattr(epoch, name) for name in ("batch_size", "steps", "examples", "every")}
+    return {name: getattr(epoch, name) for name in ("batch_size", "steps", "examples", "observe_every")}
 
 
 def _check_order(drawn: np.ndarray, count: int, length: int) -> None:
@@ -167,7 +167,7 @@ class Batches:
     """The order in which one epoch visits its data set, for every trial; positions live on the device.
 
     ``order_TN`` and ``position`` keep their addresses, so that a captured step reads what is written later. ``due``
-    says of the step under way what ``Pass.every`` asks.
+    says of the step under way what ``Pass.observe_every`` asks.
     """
 
     def __init__(self, epoch: Pass, dataset: Dataset, words_T2: torch.Tensor, draw: Draw) -> None:
@@ -199,7 +199,7 @@ class Batches:
 
     def is_due(self, step: int) -> bool:
         """Say whether a step is one of every so many, or the last."""
-        return step % self.epoch.every == 0 or step == self.steps - 1
+        return step % self.epoch.observe_every == 0 or step == self.steps - 1
 
     def take(self, size: int) -> tuple[torch.Tensor, ...]:
         """Return the stored tensors ``[T, size, …]`` of the batch at the device's position."""

@@ -139,7 +139,7 @@ class Rehearsal:
 
         label = f" of pass '{epoch.label}'" * bool(epoch.label)
         # Two steps: what the first one leaves behind shows in the second.
-        return self._choose(f"training on {size} examples{label}{', due' * (due and epoch.every > 1)}", act, 2)
+        return self._choose(f"training on {size} examples{label}{', due' * (due and epoch.observe_every > 1)}", act, 2)
 
     def evaluation(self, name: str, size: int) -> str:
         """Return the way for evaluations of ``size`` examples of a data set at once."""
@@ -205,7 +205,8 @@ class Rehearsal:
             start = {name: tensor.clone() for name, tensor in _tensors(network).items()}
             words_T2 = key_words(range(1, network.lanes + 1), network.device)
             code = self._make_code(dtype)
-            shown = StepCode(_showing(code.train_step), _showing(code.evaluate_step), code.functions)
+            observe = code.observe_step and _showing(code.observe_step, " beside the step")
+            shown = StepCode(_showing(code.train_step), observe, _showing(code.evaluate_step), code.functions)
             self._stages[dtype, generic] = _Stage(network, start, shown, words_T2)
         return self._stages[dtype, generic]
 
@@ -232,7 +233,7 @@ class Rehearsal:
         return outcome
 
 
-def _showing(function: Callable[..., Any]) -> Callable[..., Any]:
+def _showing(function: Callable[..., Any], where: str = "") -> Callable[..., Any]:
     """Let a step return what its model returns too: two counts may agree by chance, activations do not."""
 
     def shown(model: Any, *arguments: Any) -> Any:
@@ -247,7 +248,7 @@ def _showing(function: Callable[..., Any]) -> Callable[..., Any]:
             returned = function(model, *arguments)
         finally:
             handle.remove()
-        outputs = {f"output {number} of the model": output for number, output in enumerate(seen)}
+        outputs = {f"output {number} of the model{where}": output for number, output in enumerate(seen)}
         if isinstance(returned, tuple) and len(returned) == 2 and isinstance(returned[1], Mapping):
             return returned[0], {**returned[1], **outputs}
         if isinstance(returned, Mapping):

@@ -16,6 +16,7 @@ from xfw.engine.assembly import assemble, make_trainer
 from xfw.engine.batches import steps_of
 from xfw.engine.block import Block
 from xfw.engine.recorder import Recorder
+from xfw.engine.steppers import OBSERVED
 from xfw.errors import UserError
 from xfw.experiment import Stage, stages_of
 from xfw.store.commit import Commit
@@ -300,7 +301,10 @@ class Session:
         """Hand the rows of step streams up to a step of this epoch to the recorder."""
         if upto <= self._stored_steps:
             return
-        taken = {name: meter[self._stored_steps : upto] for name, meter in self.trainer.meters().items()}
+        taken = {
+            name.removeprefix(OBSERVED): meter[self._stored_steps : upto]
+            for name, meter in self.trainer.meters().items()
+        }
         for stream in self.declared.streams:
             if stream.each == "step":
                 self.recorder.rows(stream.name, taken)

@@ -26,6 +26,7 @@ from xfw.errors import UserError
 from xfw.experiment import Dataset, Pass
 
 __all__ = [
+    "OBSERVED",
     "STREAMS",
     "LaneStepper",
     "NarrowStepper",
@@ -39,6 +40,9 @@ __all__ = [
 
 Tensors = tuple[torch.Tensor, ...]
 Metrics = dict[str, torch.Tensor]
+
+OBSERVED = "observed/"
+"""Begins the names of what ``observe_step`` returned: such metrics are missing in steps in which it is not asked."""
 
 STREAMS = 16
 """Side streams of a captured block: measured best between 8 and 32 on an H100."""
@@ -59,7 +63,8 @@ class Step:
 class StepCode:
     """The plugin's single-model functions, resolved once so that a step costs no hook call."""
 
-    train_step: Callable[[Any, Tensors, Any, Pass, bool], Any]
+    train_step: Callable[[Any, Tensors, Any, Pass], Any]
+    observe_step: Callable[[Any, Any, Pass], Metrics] | None
     evaluate_step: Callable[[Any, Tensors], Mapping[str, torch.Tensor]]
     functions: tuple[Callable[..., Any], ...] = ()
 
@@ -87,13 +92,20 @@ def step_code(hooks: Any, data: Mapping[str, Resident], manual: Manual | None = 
     function, names = _implementation(hooks.train_step)
     evaluations = hooks.evaluate_step.get_hookimpls()
 
-    def train_step(model: Any, batch: Tensors, rng: Any, pass_: Pass, due: bool) -> Any:
-        every = {"model": model, "batch": batch, "rng": rng, "pass_": pass_, "data": data, "due": due}
+    def train_step(model: Any, batch: Tensors, rng: Any, pass_: Pass) -> Any:
+        every = {"model": model, "batch": batch, "rng": rng, "pass_": pass_, "data": data}
         if manual is None:
             return function(**{name: every[name] for name in names})
         own = manual.of(model)
         output = function(**{name: (every | {"optimizer": own, "optimizers": own})[name] for name in names})
         return {name: torch.as_tensor(value).detach() for name, value in _results(output).items()}
+
+    observations = hooks.observe_step.get_hookimpls()[-1:]
+
+    def observe_step(model: Any, rng: Any, pass_: Pass) -> Metrics:
+        every = {"model": model, "rng": rng, "pass_": pass_, "data": data}
+        found = observations[0].function(**{name: every[name] for name in observations[0].argnames})
+        return {f"{OBSERVED}{name}": value for name, value in found.items()}
 
     def evaluate_step(model: Any, batch: Tensors) -> Mapping[str, torch.Tensor]:
         if not evaluations:
@@ -101,7 +113,19 @@ def step_code(hooks: Any, data: Mapping[str, Resident], manual: Manual | None = 
         sums: Mapping[str, torch.Tensor] = evaluations[-1].function(model=model, batch=batch)
         return sums
 
-    return StepCode(train_step, evaluate_step, (function, *(found.function for found in evaluations[-1:])))
+    functions = (function, *(found.function for found in (*observations, *evaluations[-1:])))
+    return StepCode(train_step, observe_step if observations else None, evaluate_step, functions)
+
+
+def _observed(code: StepCode, step: Step, model: Any, module: nn.Module, rng: Rng) -> Metrics:
+    """Return what is measured beside a step: ``module`` is the one whose state of training ``model`` shares."""
+    if code.observe_step is None or not step.due:
+        return {}
+    module.eval()
+    with torch.no_grad():
+        found = code.observe_step(model, rng, step.epoch)
+    module.train()
+    return found
 
 
 def _implementation(caller: Any) -> tuple[Callable[..., Any], frozenset[str]]:
@@ -172,9 +196,10 @@ class LaneStepper:
         model.train(True)
         rng = Rng(self.words_T2[lane], step.number, step.position)
         network.draws[lane].current = rng
-        output = self.code.train_step(model, batch, rng, step.epoch, step.due)
+        observed = _observed(self.code, step, model, model, rng)
+        output = self.code.train_step(model, batch, rng, step.epoch)
+        results = observed | _results(output)
         network.draws[lane].current = None
-        results = _results(output)
         loss = results.get("loss")
         graded = False
         if isinstance(loss, torch.Tensor) and loss.requires_grad:
@@ -299,7 +324,8 @@ class StackedStepper:
         def lane(tensors: Any, words: torch.Tensor, *parts: torch.Tensor) -> Metrics:
             rng = Rng(words, step.number, step.position)
             with self._as_lane(tensors, training=True, rng=rng) as model:
-                return _results(self.code.train_step(model, parts, rng, step.epoch, step.due))
+                observed = _observed(self.code, step, model, self._module, rng)
+                return observed | _results(self.code.train_step(model, parts, rng, step.epoch))
 
         return dict(vmap(lane)(self._tensors(), self.words_T2, *batch))
 
@@ -350,7 +376,8 @@ class TwinStepper:
         def lane(own: Any, words: torch.Tensor, *parts: torch.Tensor) -> Metrics:
             rng = Rng(words, step.number, step.position)
             model = self.twin.for_lane(*own)
-            return _results(self.code.train_step(model, parts, rng, step.epoch, step.due))
+            observed = _observed(self.code, step, model, self.twin.module, rng)
+            return observed | _results(self.code.train_step(model, parts, rng, step.epoch))
 
         self.network.draw.current = Rng(self.words_T2, step.number, step.position)
         with self._losses:

@@ -15,11 +15,11 @@ import torch
 from xfw.engine.batches import Batches, Draw, gather, steps_of
 from xfw.engine.network import Network
 from xfw.engine.rehearsal import MODULES, Rehearsal, generator_states, refuse_draws
-from xfw.engine.steppers import STREAMS, Step, Stepper
+from xfw.engine.steppers import OBSERVED, STREAMS, Step, Stepper
 from xfw.engine.update import Update
 from xfw.engine.work import work_of
 from xfw.errors import UserError, did_you_mean
-from xfw.experiment import Dataset, Pass
+from xfw.experiment import Dataset, Pass, Variable
 
 __all__ = ["Trainer"]
 
@@ -48,10 +48,10 @@ class Trainer:
         datasets: Mapping[str, Dataset],
         words_T2: torch.Tensor,
         draw: Draw,
-        step_variables: Mapping[str, int],
+        step_variables: Mapping[str, Variable],
         log: Callable[[str], None],
     ) -> None:
-        """``step_variables`` holds the metrics that step streams declare, with the number of axes of each."""
+        """``step_variables`` holds the metrics that step streams declare."""
         self.network, self.update, self.datasets = network, update, datasets
         self.device, self.words_T2 = network.device, words_T2
         self._make_stepper, self._rehearsal, self._draw, self._log = make_stepper, rehearsal, draw, log
@@ -87,8 +87,8 @@ class Trainer:
         batches.shuffle(number)
         batches.position.fill_(step)
         if step == 0:
-            for meter in self.meters().values():
-                meter.zero_()
+            for name, meter in self.meters().items():
+                meter.fill_(self._missing(name))
         return batches.steps
 
     def batches_of(self, spec: Pass) -> Batches:
@@ -142,28 +142,41 @@ class Trainer:
         if batches.epoch not in self._meters:
             self._meters[batches.epoch] = self._make_meters(metrics, batches.steps)
         meters = self._meters[batches.epoch]
-        for name in metrics.keys() ^ meters.keys():
+        absent = {name for name in meters if name.startswith(OBSERVED) and not due}
+        for name in (metrics.keys() ^ meters.keys()) - absent:
             hint = "return the same metrics in every step, with -1 or NaN where there is nothing"
             raise UserError(f"train_step: returned metric '{name}' in some of its steps only", hint=hint)
         place = batches.position.view(1)
-        for name, meter_ST in meters.items():
-            meter_ST.index_copy_(0, place, metrics[name].to(meter_ST.dtype).unsqueeze(0))
+        for name, value in metrics.items():
+            meters[name].index_copy_(0, place, value.to(meters[name].dtype).unsqueeze(0))
         batches.position.add_(1)
 
     def _make_meters(self, metrics: Mapping[str, torch.Tensor], steps: int) -> dict[str, torch.Tensor]:
+        plain = [name.removeprefix(OBSERVED) for name in metrics]
+        if twice := [name for name in metrics if f"{OBSERVED}{name}" in metrics]:
+            raise UserError(f"observe_step: returned '{twice[0]}', as train_step does", hint="give it another name")
         for name in self._step_variables:
-            if name not in metrics:
-                hint = did_you_mean(name, metrics)
+            if name not in plain:
+                hint = did_you_mean(name, plain)
                 raise UserError(f"train_step returned no '{name}', which a stream of steps declares", hint=hint)
         dtype = torch.float32 if self.device.type == "mps" else torch.float64
         for name, value in metrics.items():
-            axes = self._step_variables.get(name, 0)
+            hook, own = ("observe" if name.startswith(OBSERVED) else "train"), name.removeprefix(OBSERVED)
+            axes = len(self._step_variables[own].axes) if own in self._step_variables else 0
             if value.dim() != 1 + axes:
                 wanted = f"{axes} axes" if axes else "one number"
-                raise UserError(f"train_step: metric '{name}' has shape {tuple(value.shape[1:])}, expected {wanted}")
+                raise UserError(f"{hook}_step: metric '{own}' has shape {tuple(value.shape[1:])}, expected {wanted}")
         return {
-            name: torch.zeros(steps, *value.shape, dtype=dtype, device=self.device) for name, value in metrics.items()
+            name: torch.full((steps, *value.shape), self._missing(name), dtype=dtype, device=self.device)
+            for name, value in metrics.items()
         }
+
+    def _missing(self, name: str) -> float:
+        """Return what the meter of a metric holds in steps without a value."""
+        declared = self._step_variables.get(name.removeprefix(OBSERVED))
+        if not name.startswith(OBSERVED) or (declared is not None and declared.dtype == "bool"):
+            return 0.0
+        return -1.0 if declared is not None and declared.dtype == "int64" else float("nan")
 
     def gradients(self, spec: Pass) -> dict[str, torch.Tensor]:
         """Return the metrics of a pass's first step without an update; the gradient arena holds its gradients."""
@@ -174,11 +187,16 @@ class Trainer:
         return stepper.train(step, batches.take(size))[0]
 
     def means(self) -> dict[str, torch.Tensor]:
-        """Return the epoch's mean of every metric over examples, each ``[T, …]`` float64 (float32 on mps)."""
+        """Return the epoch's mean over examples of all that ``train_step`` returned, each ``[T, …]``.
+
+        In float64 (float32 on mps).
+        """
         assert self._spec is not None
         batches = self._batches[self._spec]
         results = {}
         for name, meter_ST in self._meters[self._spec].items():
+            if name.startswith(OBSERVED):
+                continue
             weights_S = batches.sizes_S.to(meter_ST.dtype)
             weighted_ST = meter_ST * weights_S.view(-1, *(1,) * (meter_ST.dim() - 1))
             if self.device.type == "cpu":

@@ -160,8 +160,8 @@ def estimate(
     for spec, times in counts.items():
         of_pass = steps_of(spec, lengths[spec.dataset])
         steps += times * of_pass
-        batch, rows = max(batch, spec.batch_size), max(rows, spec.batch_size, spec.evaluated)
-        evaluated += times * -(-of_pass // spec.every) * spec.evaluated
+        batch, rows = max(batch, spec.batch_size), max(rows, spec.batch_size, spec.observed)
+        evaluated += times * -(-of_pass // spec.observe_every) * spec.observed
         examples += times * (count_of(spec, lengths[spec.dataset]) if spec.steps is None else of_pass * spec.batch_size)
     rates = CUDA if device.startswith("cuda") else CPU
     # Lanes that run one after another leave their activations to the next one; captured lanes on side streams do not.

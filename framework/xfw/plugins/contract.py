@@ -33,7 +33,8 @@ RENAMED = {
 
 OTHERWISE = (
     "xfw.Epoch is xfw.Pass, its argument phase is label",
-    "the argument epoch of train_step is pass_",
+    "the argument epoch of train_step is pass_; what it did where due was true is done by the hook observe_step",
+    "xfw.Pass calls evaluated and every by the names observed and observe_every",
     "a message that began with 'warning:' is xfw.Problem(path, message, level='warning')",
 )
 """What else changed from interface 1 to 2."""

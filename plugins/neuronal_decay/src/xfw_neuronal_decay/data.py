@@ -61,8 +61,8 @@ def epochs(config: Config) -> list[Pass]:
             dataset=train_set(phase.task),
             steps=config.iterations_per_task,
             label=phase.label(),
-            evaluated=phase.task * phase.tested,
-            every=config.eval_every,
+            observed=phase.task * phase.tested,
+            observe_every=config.eval_every,
         )
         for phase in phases
     ]

@@ -11,12 +11,10 @@ import xfw
 from xfw_neuronal_decay import data, diary, model, profiling
 from xfw_neuronal_decay.config import Config
 from xfw_neuronal_decay.data import Phase
-from xfw_neuronal_decay.model import Network, step
+from xfw_neuronal_decay.model import Network, evaluated, loss_terms
 
 if TYPE_CHECKING:
-    from xfw.engine.batches import Resident
     from xfw.engine.block import Block
-    from xfw.engine.rng import Rng
 
 load_data = xfw.hookimpl(data.load)
 build_model = xfw.hookimpl(model.build)
@@ -32,15 +30,16 @@ def build_optimizer(config: Config) -> xfw.Adam:
 
 
 @xfw.hookimpl
-def train_step(
-    model: Network,
-    batch: tuple[torch.Tensor, ...],
-    rng: Rng,
-    pass_: xfw.Pass,
-    data: Mapping[str, Resident],
-    due: bool,
-) -> Any:
-    return step(model, batch, Phase.of(pass_.label), rng if due else None, data["test"])
+def train_step(model: Network, batch: tuple[torch.Tensor, ...], pass_: xfw.Pass) -> Any:
+    loss_ce, penalty = loss_terms(model, batch, Phase.of(pass_.label))
+    return loss_ce + penalty, {"loss_ce": loss_ce, "penalty": penalty}
+
+
+@xfw.hookimpl
+def observe_step(
+    model: Network, rng: xfw.Rng, pass_: xfw.Pass, data: Mapping[str, xfw.Resident]
+) -> Mapping[str, torch.Tensor]:
+    return evaluated(model, Phase.of(pass_.label), rng, data["test"])
 
 
 @xfw.hookimpl

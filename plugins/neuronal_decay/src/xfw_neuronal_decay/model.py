@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from xfw.engine.batches import Resident
     from xfw.engine.rng import Rng
 
-__all__ = ["CLASSES", "INPUTS", "Network", "activity", "build", "evaluated", "loss_terms", "products", "step"]
+__all__ = ["CLASSES", "INPUTS", "Network", "activity", "build", "evaluated", "loss_terms", "products"]
 
 INPUTS, CLASSES = 784, 10
 
@@ -63,30 +63,16 @@ def loss_terms(model: Network, batch: tuple[torch.Tensor, ...], phase: Phase) ->
     return functional.cross_entropy(logits, labels), penalty / len(labels) if phase.mean_batch else penalty
 
 
-def step(
-    model: Network, batch: tuple[torch.Tensor, ...], phase: Phase, rng: Rng | None, test: Resident
-) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Return the loss on a batch and, from the same parameters, what the tests of all tasks seen so far gave.
-
-    Without ``rng`` the step is not tested.
-    """
-    loss_ce, penalty = loss_terms(model, batch, phase)
-    found = evaluated(model, phase, rng, test, batch[1])
-    return loss_ce + penalty, {"loss_ce": loss_ce, "penalty": penalty, **found}
-
-
 @torch.no_grad()
-def evaluated(model: Any, phase: Phase, rng: Rng | None, test: Resident, like: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Return the correct answers and the tested images of every task, -1 for what is not tested."""
-    if rng is None:
-        return {name: like.new_full((phase.tasks,), -1) for name in ("correct", "tested")}
+def evaluated(model: Any, phase: Phase, rng: Rng, test: Resident) -> dict[str, torch.Tensor]:
+    """Return the correct answers and the tested images of every task, -1 for tasks that are not seen yet."""
     count = len(test) // phase.tasks
-    chosen = [place + task * count for task, place in enumerate(_subsets(rng, phase, count, like.device))]
+    chosen = [place + task * count for task, place in enumerate(_subsets(rng, phase, count, model.decay_lambda.device))]
     rows = phase.task * phase.tested
     images, labels = test.take(torch.cat([*chosen, chosen[0][: -rows % ROWS]]))
     right_KN = (model(images)[0].argmax(-1) == labels)[:rows].view(phase.task, phase.tested)
-    unseen = like.new_full((phase.tasks - phase.task,), -1)
-    tested = like.new_full((phase.task,), phase.tested)
+    unseen = labels.new_full((phase.tasks - phase.task,), -1)
+    tested = labels.new_full((phase.task,), phase.tested)
     return {"correct": torch.cat([right_KN.sum(-1), unseen]), "tested": torch.cat([tested, unseen])}
 
 

@@ -90,7 +90,7 @@ def _network_times(block: Block, lane: int) -> tuple[float, float, float, float]
         optimizer.step()
 
     def test() -> None:
-        evaluated(network, phase, rng, sets["test"], batch[1])
+        evaluated(network, phase, rng, sets["test"])
 
     return (*_timed(train, block.device), *_timed(test, block.device))
 
