@@ -124,7 +124,7 @@ def batches_of(experiment: Experiment, replay: bool) -> list[list[np.ndarray]]:
         own = slice(0 if replay else 60_000 * (task - 1), 60_000 * task)
         spec = session.epochs[task - 1]
         session.trainer.datasets[spec.dataset] = xfw.Dataset((images[own], labels[own]))  # type: ignore[index]
-        batches = session.trainer._make_batches(spec)
+        batches = session.trainer.batches_of(spec)
         batches.shuffle(task - 1)
         rows = []
         for step in range(batches.steps):
