@@ -254,7 +254,10 @@ def run_cell(block: Block, stage: str, cell: int) -> None:
 
 @hookspec("hooks", one=True)
 def describe_record(config: Any, trial: int, row: Mapping[str, Any], last: int, debug: bool) -> str:
-    """Return the line of the block's log for one record of the default stream. Default: ``key=value``."""
+    """Return the line of the block's log for one record of the first stream. Default: ``key=value``.
+
+    Not called for a stream of steps: what those returned is in ``block.steps`` at the end of a pass.
+    """
 
 
 # --- results: called by analyze, in a process without training -------------------------------------------

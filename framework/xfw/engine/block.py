@@ -190,6 +190,11 @@ class Block:
             tensor.copy_(current[path])
         return sums
 
+    @property
+    def steps(self) -> Mapping[str, torch.Tensor]:
+        """What ``train_step`` returned in every step of the pass under way, by name, each ``[S, T, …]``."""
+        return self.trainer.meters()
+
     # --- records and randomness --------------------------------------------------------------------------
 
     def record(self, stream: str, **values: Value) -> None:

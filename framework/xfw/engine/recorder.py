@@ -15,13 +15,13 @@ import torch
 
 from xfw.errors import UserError, did_you_mean
 from xfw.experiment import Array, Records
-from xfw.store.schema import declared_dtype
-from xfw.store.state import ArrayValue
 
 __all__ = ["Recorder"]
 
 Value = torch.Tensor | np.ndarray | Sequence[Any]
 _Held = torch.Tensor | np.ndarray
+_Final = np.ndarray | Sequence[np.ndarray]
+"""One array ``[T, …]``, or one for each trial where their shapes differ."""
 
 
 @attrs.frozen(eq=False)
@@ -41,7 +41,7 @@ class Recorder:
         self.size, self._device = size, device
         self._pending: list[_Rows] = []
         self._host: dict[str, dict[str, list[np.ndarray]]] = {}
-        self._finals: dict[str, ArrayValue] = {}
+        self._finals: dict[str, _Final] = {}
         self._last = time.perf_counter()
 
     def record(self, stream: str, values: Mapping[str, Value]) -> None:
@@ -90,32 +90,28 @@ class Recorder:
         own = [np.array(value) for value in values[: self.size]]
         self._finals[name] = [value.astype(_dtype(declared, value)) for value in own]
 
-    def flush(self, *more: torch.Tensor) -> tuple[dict[str, list[dict[str, np.ndarray]]], list[np.ndarray]]:
+    def flush(self, *more: torch.Tensor) -> tuple[dict[str, dict[str, list[np.ndarray]]], list[np.ndarray]]:
         """Move pending rows, and ``more`` tensors with them, to the host.
 
-        Returns the rows by stream, as ``[T, …]`` arrays by variable, and the other tensors.
+        Returns the new rows by stream and variable, as pieces ``[rows, T, …]``, and the other tensors.
         """
         tensors = [v for held in self._pending for v in held.values.values() if isinstance(v, torch.Tensor)]
         arrays = _transfer([*tensors, *more], self._device)
         moved = iter(arrays[: len(tensors)])
-        rows: dict[str, list[dict[str, np.ndarray]]] = {}
+        new: dict[str, dict[str, list[np.ndarray]]] = {}
         for held in self._pending:
             on_host: dict[str, np.ndarray] = {}
             for name, value in held.values.items():
                 array = next(moved) if isinstance(value, torch.Tensor) else np.asarray(value)
                 on_host[name] = array[:, : self.size]
-            typed = {
-                v.name: on_host[v.name].astype(declared_dtype(v.dtype)) for v in self._streams[held.stream].variables
-            }
-            kept = self._host.setdefault(held.stream, {})
-            for name, array in typed.items():
-                kept.setdefault(name, []).append(array)
-            for place in range(len(next(iter(typed.values()), ()))):
-                rows.setdefault(held.stream, []).append({name: array[place] for name, array in typed.items()})
+            for variable in self._streams[held.stream].variables:
+                typed = on_host[variable.name].astype(_declared(variable.dtype))
+                for kept in (new, self._host):
+                    kept.setdefault(held.stream, {}).setdefault(variable.name, []).append(typed)
         self._pending.clear()
-        return rows, arrays[len(tensors) :]
+        return new, arrays[len(tensors) :]
 
-    def take(self) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, ArrayValue]]:
+    def take(self) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, _Final]]:
         """Return and forget the records since the last call, ``(rows, T, …)``, and the final arrays."""
         self.flush()
         records = {
@@ -152,7 +148,11 @@ def _to_numpy(value: Value) -> np.ndarray:
 
 
 def _dtype(declared: Array | None, found: np.ndarray) -> np.dtype[Any]:
-    return found.dtype if declared is None else declared_dtype(declared.dtype)
+    return found.dtype if declared is None else _declared(declared.dtype)
+
+
+def _declared(name: str) -> np.dtype[Any]:
+    return np.dtype(object if name == "text" else name)
 
 
 def _transfer(tensors: Sequence[torch.Tensor], device: torch.device) -> list[np.ndarray]:

@@ -18,7 +18,7 @@ from xfw.engine.block import Block
 from xfw.engine.recorder import Recorder
 from xfw.engine.steppers import OBSERVED
 from xfw.errors import UserError
-from xfw.experiment import Stage, stages_of
+from xfw.experiment import Stage, Stream, stages_of
 from xfw.store.commit import Commit
 
 if TYPE_CHECKING:
@@ -312,29 +312,31 @@ class Session:
 
     def _read_back(self) -> None:
         """Move new records to the host, once, and write the log's lines from them."""
-        rows, (finite,) = self.recorder.flush(self.block.finite)
+        new, (finite,) = self.recorder.flush(self.block.finite)
         self._warn_of_divergence(finite)
-        if not self.declared.streams:
+        stream = self.declared.streams[0] if self.declared.streams else None
+        if stream is None or stream.name not in new:
             return
-        stream = self.declared.streams[0]
+        columns = {name: np.concatenate(pieces) for name, pieces in new[stream.name].items()}
+        plain = [v for v in stream.variables if not v.axes and v.dtype != "text" and v.name != stream.coordinate]
+        self._headline = {v.name: columns[v.name][-1].tolist() for v in plain[:HEADLINE]}
+        if stream.each == "record" and (lines := self._lines(stream, columns)):
+            self.log("\n".join(lines))
+
+    def _lines(self, stream: Stream, columns: Mapping[str, np.ndarray]) -> list[str]:
+        """Return the log's lines for new records, ``[rows, T, …]``."""
         last = self.block.first_epoch + len(self.epochs)
         lines = []
-        for row in rows.get(stream.name, []):
-            plain = [v for v in stream.variables if not v.axes and v.dtype != "text"]
-            numbers = [v.name for v in plain if v.name != stream.coordinate][:HEADLINE]
-            self._headline = {name: row[name].tolist() for name in numbers}
+        for index in range(len(next(iter(columns.values()), ()))):
             coordinate = stream.first + self._rows_read
             self._rows_read += 1
             for lane, member in enumerate(self.plan.members):
-                own = {name: value[lane] for name, value in row.items()}
-                own.setdefault(stream.coordinate, coordinate)
-                said = {"config": self.configs[lane], "trial": member.trial, "row": own}
+                row = {name: column[index, lane] for name, column in columns.items()}
+                row.setdefault(stream.coordinate, coordinate)
+                said = {"config": self.configs[lane], "trial": member.trial, "row": row}
                 text = self.hooks.describe_record(**said, last=last, debug=self.debug)
-                if text is None and stream.each == "record":
-                    text = " ".join(f"{name}={value}" for name, value in own.items())
-                lines += [text] if text else []
-        if lines:
-            self.log("\n".join(lines))
+                lines.append(" ".join(f"{name}={value}" for name, value in row.items()) if text is None else text)
+        return [line for line in lines if line]
 
     def _warn_of_divergence(self, finite_T: np.ndarray) -> None:
         for lane, member in enumerate(self.plan.members):

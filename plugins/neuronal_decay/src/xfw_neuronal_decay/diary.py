@@ -14,7 +14,7 @@ from xfw_neuronal_decay.table import BUILT_WIDTH
 if TYPE_CHECKING:
     from xfw.engine.block import Block
 
-__all__ = ["begin", "begin_task", "finish", "iteration_line"]
+__all__ = ["begin", "begin_task", "finish", "log_task"]
 
 
 def begin(block: Block) -> None:
@@ -60,11 +60,20 @@ def begin_task(block: Block) -> None:
     )
 
 
-def iteration_line(config: Config, trial: int, row: Mapping[str, Any]) -> str:
-    """Return the log's line for every 25th iteration of a task (or as configured), nothing for the others."""
-    place = int(row["iteration"]) % config.iterations_per_task
-    if place % config.log_every:
-        return ""
+def log_task(block: Block) -> None:
+    """Log every 25th iteration of a task (or as configured), trial by trial."""
+    steps = {name: block.steps[name].cpu().numpy() for name in ("loss", "correct", "tested")}
+    lines = []
+    for place in range(block.configs[0].iterations_per_task):
+        for lane in range(len(dict.fromkeys(block.members))):
+            if not place % block.configs[lane].log_every:
+                row = {name: values[place, lane] for name, values in steps.items()}
+                lines.append(iteration_line(block.configs[lane], block.members[lane].trial, place, row))
+    block.log("\n".join(lines))
+
+
+def iteration_line(config: Config, trial: int, place: int, row: Mapping[str, Any]) -> str:
+    """Return the log's line for one iteration of a task."""
     correct, tested = int(row["correct"][0]), int(row["tested"][0])
     accuracy = f"{100.0 * correct / tested:.2f} %" if tested > 0 else "not tested"
     return (

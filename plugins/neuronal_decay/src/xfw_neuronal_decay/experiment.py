@@ -21,7 +21,6 @@ build_model = xfw.hookimpl(model.build)
 plan_passes = xfw.hookimpl(data.epochs)
 on_start = xfw.hookimpl(diary.begin)
 on_end = xfw.hookimpl(diary.finish)
-describe_record = xfw.hookimpl(diary.iteration_line)
 
 
 @xfw.hookimpl
@@ -51,5 +50,6 @@ def on_epoch_start(block: Block) -> None:
 
 @xfw.hookimpl
 def on_epoch_end(block: Block) -> None:
+    diary.log_task(block)
     if block.configs[0].profile:
         profiling.measure(block)
