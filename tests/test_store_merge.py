@@ -165,7 +165,7 @@ def test_seeds_may_differ_and_are_kept_for_each_trial(tmp_path: Path) -> None:
             (1, 9),
         ]
         assert results.array("best").tolist() == [5, 9, 15, 19]
-        assert trial_table(results)["seed"] == [5, 9, 5, 9]
+        assert next(trial_table(results))["seed"].tolist() == [5, 9, 5, 9]
 
 
 def test_keys_that_differ_become_swept_keys(tmp_path: Path) -> None:

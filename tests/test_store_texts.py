@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from xfw.cli.main import invoke
 from xfw.engine.recorder import Recorder
 from xfw.errors import UserError
 from xfw.experiment import Array, Records, Stream, Variable
-from xfw.store import artifacts, claims
+from xfw.store import artifacts, claims, export
 from xfw.store.commit import Commit, Committer
 from xfw.store.merge import merge
 from xfw.store.results import Results, open_run
@@ -263,3 +264,46 @@ def test_an_older_file_without_origins_is_read(tmp_path: Path) -> None:
         file.attrs["format_version"] = "1.0"
     with Results(copy) as results:
         assert (results.origin, results.merged, results.artifacts) == ([run.id] * 2, [], [])
+
+
+# --- exported tables -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_exported_numbers_are_the_stored_ones_with_and_without_pyarrow(tmp_path, monkeypatch, there):
+    """Trials of unequal length, more rows than a piece holds, numbers that are not finite, texts with commas."""
+    variables = (Variable("x", "float64", "x"), Variable("y", "float32", "y", axes=("k",)), Variable("t", "text", "t"))
+    run = create_run(tmp_path, make_manifest(trials=3, blocks=3), Records((Stream("s", "row", variables),)))
+    chance, expected = np.random.default_rng(0), {}
+    for plan in run.manifest.blocks:
+        rows = (5, 0, 40)[plan.index]
+        x = chance.standard_normal((rows, 1)) * 10.0 ** chance.integers(-300, 300, (rows, 1))
+        x[: min(rows, 1)], x[min(rows, 1) : 2] = np.nan, np.inf
+        values = {
+            "x": x,
+            "y": chance.random((rows, 1, 2), np.float32),
+            "t": np.array([[f'"{row}", ε'] for row in range(rows)], object).reshape(rows, 1),
+        }
+        expected[plan.index] = values
+        claims.claim_block(run.block_dir(plan.index), "cpu")
+        Committer(run.block_dir(plan.index)).commit(Commit({"s": values}, {}, {}, {}, {}, ["done"], final=True))
+        claims.write_end(run.block_dir(plan.index), claims.End(1, "done", "", claims.now()))
+    seal(run)
+    monkeypatch.setattr(export, "ROWS", 30)
+    if not there:
+        monkeypatch.setitem(sys.modules, "pyarrow", None)
+    _, path = export.write(run, "csv", tmp_path)
+    with path.open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    (path,) = export.write(run, "json", tmp_path)
+    table = json.loads(path.read_text())["tables"]["s"]
+    x, y, t = (np.concatenate([expected[index][name][:, 0] for index in range(3)]) for name in "xyt")
+    assert [line["trial"] for line in lines] == ["0"] * 5 + ["2"] * 40
+    assert [float(line["x"] or "nan") for line in lines] == pytest.approx(x.tolist(), rel=0, abs=0, nan_ok=True)
+    assert [float(line["y[1]"]) for line in lines] == y[:, 1].tolist()
+    assert [line["t"] for line in lines] == t.tolist()
+    assert [np.nan if v is None else v for v in table["x"]] == pytest.approx(
+        [v if np.isfinite(v) else np.nan for v in x.tolist()], rel=0, abs=0, nan_ok=True
+    )
+    assert table["y[0]"] == y[:, 0].tolist()
+    assert table["t"] == t.tolist()

@@ -12,10 +12,11 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import cattrs
 import tomli_w
@@ -39,6 +40,7 @@ __all__ = [
     "unreadable",
     "write",
     "write_synced",
+    "writing",
 ]
 
 T = TypeVar("T")
@@ -62,6 +64,22 @@ def write(path: Path, parts: Iterable[bytes], last: Callable[[], bytes] | None =
     temporary = temporary_name(path)
     try:
         write_synced(temporary, parts, last)
+        rename(temporary, path)
+    except OSError as error:
+        raise storage_error(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[BinaryIO]:
+    """Open ``path`` for writing piece by piece; it appears, durably, when the block ends without an error."""
+    temporary = temporary_name(path)
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
         rename(temporary, path)
     except OSError as error:
         raise storage_error(path, error) from error

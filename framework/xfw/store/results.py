@@ -44,6 +44,7 @@ class Results:
             )
         self._proof = None if as_is else proof.check(self.path)
         self._file = hdf5.open_file(self.path)
+        self._variables: dict[str, list[str]] = {}
         try:
             minor = hdf5.check_format(self._file, self.path, FORMAT, MAJOR)
             if minor >= PROVED_FROM and self._proof is None and not as_is:
@@ -241,14 +242,17 @@ class Results:
 
     def variables(self, stream: str) -> list[str]:
         """Return the names of a stream's variables, nested ones as ``a/b``, without its coordinate and ``count``."""
-        inner = [f"{name[len(stream) + 1 :]}/" for name in self._stream_groups if name.startswith(f"{stream}/")]
-        names = datasets(self._stream(stream))
-        return [name for name in names if name != "count" and not name.startswith(tuple(inner))]
+        if stream not in self._variables:
+            inner = [f"{name[len(stream) + 1 :]}/" for name in self._stream_groups if name.startswith(f"{stream}/")]
+            names = datasets(self._stream(stream))
+            known = [name for name in names if name != "count" and not name.startswith(tuple(inner))]
+            self._variables[stream] = known
+        return self._variables[stream]
 
-    def values(self, stream: str, variable: str) -> NDArray[Any]:
-        """Return a variable as (N, rows, ...), padded beyond each trial's count."""
+    def values(self, stream: str, variable: str, trials: slice = slice(None)) -> NDArray[Any]:
+        """Return a variable as (N, rows, ...), padded beyond each trial's count; or that of some ``trials``."""
         self._check(variable, self.variables(stream), f"stream '{stream}' has no variable '{variable}'")
-        return self._read(f"metrics/{stream}/{variable}")
+        return self._read(f"metrics/{stream}/{variable}", trials)
 
     def coordinate(self, stream: str) -> NDArray[Any]:
         """Return the coordinate of a stream's rows, (rows,)."""
@@ -387,7 +391,7 @@ class Results:
         if name not in known:
             raise UserError(f"{self.path}: {problem}", hint=did_you_mean(name, known), exit_code=2)
 
-    def _read(self, path: str, place: int | tuple[int, ...] = ()) -> NDArray[Any]:
+    def _read(self, path: str, place: int | slice | tuple[int, ...] = ()) -> NDArray[Any]:
         with hdf5.understood(self.path, path):
             return hdf5.load(self._file[path], place)
 
