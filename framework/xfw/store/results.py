@@ -347,9 +347,10 @@ class Results:
         if "metrics" in self._file:
             self._file["metrics"].visititems(visit)
         streams = {name: group for name, group in groups.items() if "coordinate" in group.attrs}
-        for name in groups:
+        for name, group in groups.items():
             # Between streams, or within one: variables may have nested names.
-            if not any(f"{a}/".startswith(f"{b}/") for stream in streams for a, b in ((stream, name), (name, stream))):
+            within = any(f"{name}/".startswith(f"{stream}/") for stream in streams)
+            if not any(f"{stream}/".startswith(f"{name}/") for stream in streams) and not (within and datasets(group)):
                 raise atomic.damaged(self.path, f"metrics/{name} is neither a stream nor a dataset")
         return streams
 
