@@ -1,4 +1,7 @@
-"""Judge measured trials against a published number: reproduced, missed, or no data."""
+"""Judge measured trials against a published number: reproduced, missed, or no data.
+
+There is one rule: what is measured lies in an interval. A kind of target says what is measured and which interval.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,16 @@ from xfw.analysis.matching import Published, Sample
 from xfw.analysis.tables import decimals_of
 from xfw.analysis.targets import Suite, Target, Tolerance
 
-__all__ = ["MISSED", "NO_DATA", "REPRODUCED", "Judgement", "SuiteJudgement", "judge", "judge_suite", "width"]
+__all__ = ["MISSED", "NO_DATA", "REPRODUCED", "Judgement", "SuiteJudgement", "judge", "judge_suite"]
 
 REPRODUCED, MISSED, NO_DATA = "reproduced", "missed", "no data"
 MEMBER = 0.005
 """How near a value must lie to one of ``one_of``: half of the second decimal of a percentage."""
+
+ROUNDING = 1e-9
+"""A share such as 0.95 of 20 is 19, whatever its binary fraction."""
+
+Values = NDArray[np.float64]
 
 
 @attrs.frozen(eq=False)
@@ -62,48 +70,83 @@ class SuiteJudgement:
         """Return the verdict of the suite."""
         if not self.judged:
             return NO_DATA
-        # A share such as 0.95 of 20 is 19, whatever its binary fraction.
-        return REPRODUCED if self.reproduced >= self.suite.share * self.judged - 1e-9 else MISSED
+        return REPRODUCED if self.reproduced >= self.suite.share * self.judged - ROUNDING else MISSED
 
 
 def judge_suite(suite: Suite, judgements: Sequence[Judgement]) -> SuiteJudgement:
     """Return the verdict of a suite over the judgements of all targets."""
-    mine = [each for each in judgements if suite.takes(each.target)]
-    judged = [each for each in mine if each.verdict != NO_DATA]
-    reproduced = sum(each.verdict == REPRODUCED for each in judged)
-    return SuiteJudgement(suite, len(mine), len(judged), reproduced)
+    verdicts = [judgement.verdict for judgement in judgements if suite.takes(judgement.target)]
+    return SuiteJudgement(suite, len(verdicts), len(verdicts) - verdicts.count(NO_DATA), verdicts.count(REPRODUCED))
+
+
+@attrs.frozen(eq=False)
+class Asked:
+    """What a target asks: numbers that must all lie in an interval, and what a reader is told of them.
+
+    The difference is that from ``centre`` where there is one, else how far the farthest number lies outside; a kind
+    may give its own. ``too_few`` says why these values prove nothing, ``wrong`` what is wrong beside the interval.
+    """
+
+    numbers: Values
+    low: float = -math.inf
+    high: float = math.inf
+    centre: float | None = None
+    tolerance: float = math.nan
+    difference: float | None = None
+    p: Mapping[str, float] = attrs.field(factory=dict)
+    found: str = ""
+    too_few: str = ""
+    wrong: str = ""
+
+    def outside(self) -> float:
+        """Return how far the farthest number lies outside the interval, negative below it."""
+        apart = np.where(self.numbers < self.low, self.numbers - self.low, np.maximum(self.numbers - self.high, 0.0))
+        return float(apart[np.argmax(np.abs(apart))])
+
+    def apart(self) -> float:
+        """Return the difference that a reader is shown."""
+        if self.difference is not None:
+            return self.difference
+        if self.centre is None:
+            return self.outside()
+        apart = self.numbers - self.centre
+        return float(apart[np.argmax(np.abs(apart))])
 
 
 def judge(published: Published, samples: Sequence[Sample]) -> Judgement:
     """Judge one target by the values of each group of its trials."""
     target, n = published.target, tuple(len(sample.values) for sample in samples)
     runs = tuple(dict.fromkeys(run for sample in samples for run in sample.runs))
+    missing = sum(sample.missing for sample in samples)
     if min(n) < max(1, target.min_n):
-        return Judgement(published, NO_DATA, n, notes=without_data(target, samples), runs=runs)
-    made = JUDGES[target.kind](published, samples)
-    notes = made.notes if made.verdict == NO_DATA else (*made.notes, *remarks(target, samples))
-    return attrs.evolve(made, notes=notes, runs=runs)
-
-
-def without_data(target: Target, samples: Sequence[Sample]) -> tuple[str, ...]:
-    """Return why a target cannot be judged."""
-    found = min(len(sample.values) for sample in samples)
-    missing = sum(sample.missing for sample in samples)
-    if found:
-        return (f"needs {target.min_n} values, has {found}",)
-    return (f"{trials(missing)} without a value",) if missing else ()
-
-
-def remarks(target: Target, samples: Sequence[Sample]) -> tuple[str, ...]:
-    """Return what a reader has to know of the sample: fewer values than published, values left out."""
-    found = []
-    n, wanted = min(len(sample.values) for sample in samples), target.n or len(target.values or ())
-    if n < wanted:
-        found.append(f"n = {n}, published {wanted}")
-    missing = sum(sample.missing for sample in samples)
-    if missing:
-        found.append(f"{trials(missing)} without a value left out")
-    return (*found, target.note) if target.note else tuple(found)
+        lacking = f"{trials(missing)} without a value" if missing else ""
+        note = f"needs {target.min_n} values, has {min(n)}" if min(n) else lacking
+        return Judgement(published, NO_DATA, n, notes=tuple(filter(None, [note])), runs=runs)
+    asked = KINDS[target.kind](target, samples)
+    made = Judgement(published, NO_DATA, n, runs=runs)
+    if target.kind != "order":
+        found = statistics.summarise(samples[0].values, ddof=target.ddof)
+        made = attrs.evolve(made, mean=found.mean, sd=found.sd, low=found.low, high=found.high)
+    if asked.too_few or not np.isfinite(asked.numbers).all():
+        return attrs.evolve(made, notes=(asked.too_few or "an SD needs two values",))
+    if target.of == "sd":
+        made = attrs.evolve(made, low=math.nan, high=math.nan)
+    wanted = target.n or len(target.values or ())
+    notes = (
+        asked.wrong,
+        f"n = {min(n)}, published {wanted}" if min(n) < wanted else "",
+        f"{trials(missing)} without a value left out" if missing else "",
+        target.note,
+    )
+    return attrs.evolve(
+        made,
+        verdict=MISSED if asked.outside() or asked.wrong else REPRODUCED,
+        difference=asked.apart(),
+        tolerance=asked.tolerance,
+        p=asked.p,
+        found=asked.found,
+        notes=tuple(filter(None, notes)),
+    )
 
 
 def trials(count: int) -> str:
@@ -111,39 +154,27 @@ def trials(count: int) -> str:
     return f"{count} trial" if count == 1 else f"{count} trials"
 
 
-def described(published: Published, samples: Sequence[Sample], good: bool) -> Judgement:
-    """Return a judgement with the mean and interval of the first group."""
-    found = statistics.summarise(samples[0].values, ddof=published.target.ddof)
-    return Judgement(
-        published,
-        REPRODUCED if good else MISSED,
-        tuple(len(sample.values) for sample in samples),
-        mean=found.mean,
-        sd=found.sd,
-        low=found.low,
-        high=found.high,
-    )
+# --- the kinds -------------------------------------------------------------------------------------------
 
 
-def judge_mean(published: Published, samples: Sequence[Sample]) -> Judgement:
-    """Judge the mean against a published mean, and by the share of trials that lie far from it."""
-    target, values = published.target, samples[0].values
-    assert target.value is not None
-    assert target.tolerance is not None
-    made = described(published, samples, False)
-    difference, limit = made.mean - target.value, width(target, target.tolerance, values)
+def mean_of(target: Target, samples: Sequence[Sample]) -> Asked:
+    """Ask for a mean near the published one, and for few trials far from it."""
+    values, value, tolerance = samples[0].values, target.value, target.tolerance
+    assert value is not None
+    assert tolerance is not None
+    limit = width(target, tolerance, values)
     if not math.isfinite(limit):
-        return attrs.evolve(made, verdict=NO_DATA, notes=("an SD needs two values",))
-    known = target.sd is not None and target.tolerance.factor is not None
-    escape = joined(target.tolerance, target.tolerance.far * (target.sd or 0.0)) if known else math.inf
-    escaped = int((np.abs(values - target.value) > escape).sum())
-    many = escaped > target.tolerance.escapes * len(values) + 1e-9
-    notes = (f"{escaped} of {trials(len(values))} more than {escape:.3g} off",) if many else ()
-    verdict = REPRODUCED if abs(difference) <= limit and not many else MISSED
-    return attrs.evolve(made, verdict=verdict, difference=difference, tolerance=limit, notes=notes)
+        return Asked(values, too_few="an SD needs two values")
+    wrong = ""
+    if target.sd is not None and tolerance.factor is not None:
+        far = joined(tolerance, tolerance.far * target.sd)
+        escaped = int((np.abs(values - value) > far).sum())
+        if escaped > tolerance.escapes * len(values) + ROUNDING:
+            wrong = f"{escaped} of {trials(len(values))} more than {far:.3g} off"
+    return Asked(np.array([values.mean()]), value - limit, value + limit, value, limit, wrong=wrong)
 
 
-def width(target: Target, tolerance: Tolerance, values: NDArray[np.float64]) -> float:
+def width(target: Target, tolerance: Tolerance, values: Values) -> float:
     """Return how far the mean of some values may lie from the published one."""
     assert target.value is not None
     if tolerance.single is not None and len(values) == 1:
@@ -161,7 +192,7 @@ def joined(tolerance: Tolerance, scaled: float) -> float:
     return max(tolerance.floor, scaled) if tolerance.combine == "max" else tolerance.floor + scaled
 
 
-def standard_error(target: Target, spread: str, values: NDArray[np.float64]) -> float:
+def standard_error(target: Target, spread: str, values: Values) -> float:
     """Return the standard error of own mean minus published mean; one value has the published SD.
 
     An outlier of our own must not widen what it is judged by: our spread is the smaller of SD and scaled median
@@ -176,40 +207,29 @@ def standard_error(target: Target, spread: str, values: NDArray[np.float64]) -> 
     return math.sqrt(first**2 / target.n + second**2 / n)
 
 
-def judge_exact(published: Published, samples: Sequence[Sample]) -> Judgement:
-    """Judge every trial against one value; the difference is the largest."""
-    target, values = published.target, samples[0].values
+def exact(target: Target, samples: Sequence[Sample]) -> Asked:
+    """Ask for one value in every trial."""
     assert target.value is not None
     limit = (target.tolerance.absolute if target.tolerance else None) or 0.0
-    differences = values - target.value
-    largest = float(differences[np.argmax(np.abs(differences))])
-    made = described(published, samples, abs(largest) <= limit)
-    return attrs.evolve(made, difference=largest, tolerance=limit)
+    return Asked(samples[0].values, target.value - limit, target.value + limit, target.value, limit)
 
 
-def judge_range(published: Published, samples: Sequence[Sample]) -> Judgement:
-    """Judge mean, SD or every trial against two ends; the difference is the largest way outside."""
-    target, values = published.target, samples[0].values
-    made = described(published, samples, False)
-    tested = {"mean": np.array([made.mean]), "sd": np.array([made.sd]), "each": values}[target.of]
-    if not np.isfinite(tested).all():
-        return attrs.evolve(made, verdict=NO_DATA, notes=("an SD needs two values",))
+def between(target: Target, samples: Sequence[Sample]) -> Asked:
+    """Ask for mean, SD or every trial between two ends."""
+    values = samples[0].values
     low = -math.inf if target.low is None else target.low
     high = math.inf if target.high is None else target.high
-    outside = np.where(tested < low, tested - low, np.where(tested > high, tested - high, 0.0))
-    largest = float(outside[np.argmax(np.abs(outside))])
-    found = ""
     if target.of == "each":
-        found = f"{number(values.min())} to {number(values.max())}"
-    elif target.of == "sd":
-        found = f"SD {made.sd:.3g}"
-        made = attrs.evolve(made, low=math.nan, high=math.nan)
-    return attrs.evolve(made, verdict=MISSED if largest else REPRODUCED, difference=largest, found=found)
+        return Asked(values, low, high, found=f"{values.min():.5g} to {values.max():.5g}")
+    if target.of == "mean":
+        return Asked(np.array([values.mean()]), low, high)
+    sd = float(values.std(ddof=target.ddof)) if len(values) > target.ddof else math.nan
+    return Asked(np.array([sd]), low, high, found=f"SD {sd:.3g}")
 
 
-def judge_share(published: Published, samples: Sequence[Sample]) -> Judgement:
-    """Judge the share of the trials whose values lie where they should."""
-    target, values = published.target, samples[0].values
+def share(target: Target, samples: Sequence[Sample]) -> Asked:
+    """Ask for the share of the trials whose values lie where they should."""
+    values = samples[0].values
     inside = np.ones(len(values), np.bool_)
     if target.low is not None:
         inside &= values >= target.low
@@ -219,57 +239,52 @@ def judge_share(published: Published, samples: Sequence[Sample]) -> Judgement:
         given = target.tolerance.absolute if target.tolerance else None
         near = MEMBER if given is None else given
         inside &= (np.abs(values[:, None] - np.array(target.one_of)[None, :]) <= near).any(axis=1)
-    count, share = int(inside.sum()), float(inside.mean())
-    least, most = target.at_least or 0.0, 1.0 if target.at_most is None else target.at_most
-    good = least - 1e-9 <= share <= most + 1e-9
-    return attrs.evolve(described(published, samples, good), found=f"{count} of {len(values)} ({share:.1%})")
+    found = f"{int(inside.sum())} of {len(values)} ({inside.mean():.1%})"
+    most = 1.0 if target.at_most is None else target.at_most
+    ends = (target.at_least or 0.0) - ROUNDING, most + ROUNDING
+    return Asked(np.array([inside.mean()]), *ends, difference=math.nan, found=found)
 
 
-def judge_order(published: Published, samples: Sequence[Sample]) -> Judgement:
-    """Judge the order of the groups' means; the difference is the smallest distance, negative where it is wrong."""
-    target = published.target
+def order(target: Target, samples: Sequence[Sample]) -> Asked:
+    """Ask for means in an order; the difference is the smallest distance, negative where it is wrong."""
     means = np.array([sample.values.mean() for sample in samples])
     gaps = {
         "decreasing": means[:-1] - means[1:],
         "first_largest": means[0] - means[1:],
         "first_smallest": means[1:] - means[0],
     }[target.rule]
-    smallest = float(gaps.min())
-    digits = min(9, decimals_of(min(1.0, abs(smallest))))
+    digits = min(9, decimals_of(min(1.0, abs(float(gaps.min())))))
     found = ", ".join(f"{mean:.{digits}f}" for mean in means)
-    n = tuple(len(sample.values) for sample in samples)
-    return Judgement(published, REPRODUCED if smallest > 0 else MISSED, n, difference=smallest, found=found)
+    return Asked(gaps, math.ulp(0.0), difference=float(gaps.min()), found=found)
 
 
-def judge_distribution(published: Published, samples: Sequence[Sample]) -> Judgement:
-    """Judge by the Kolmogorov-Smirnov test, and by Fisher's exact test of the trials above a threshold."""
+def distribution(target: Target, samples: Sequence[Sample]) -> Asked:
+    """Ask for p-values of Kolmogorov and Smirnov's test, and of Fisher's on the trials above a threshold."""
     from scipy import stats
 
-    target, values = published.target, samples[0].values
-    wanted = np.array(target.values, np.float64)
-    if 2 / math.comb(len(values) + len(wanted), len(values)) > target.alpha:
-        return attrs.evolve(
-            described(published, samples, False), verdict=NO_DATA, notes=(f"{len(values)} values cannot miss",)
-        )
+    values, wanted = samples[0].values, np.array(target.values, np.float64)
     p = {"ks": float(stats.ks_2samp(values, wanted).pvalue)}
     if target.above is not None:
-        counts = [[int((each > target.above).sum()), int((each <= target.above).sum())] for each in (values, wanted)]
-        p["fisher"] = float(stats.fisher_exact(counts)[1])
-    found = ", ".join(f"p({name}) = {value:.3g}" for name, value in p.items())
-    made = described(published, samples, all(value > target.alpha for value in p.values()))
-    return attrs.evolve(made, p=p, found=found, difference=made.mean - float(wanted.mean()))
+        above = [int((side > target.above).sum()) for side in (values, wanted)]
+        p["fisher"] = float(
+            stats.fisher_exact([[above[0], len(values) - above[0]], [above[1], len(wanted) - above[1]]])[1]
+        )
+    smallest = 2 / math.comb(len(values) + len(wanted), len(values))
+    return Asked(
+        np.array(list(p.values())),
+        math.nextafter(target.alpha, 1.0),
+        difference=float(values.mean() - wanted.mean()),
+        p=p,
+        found=", ".join(f"p({name}) = {value:.3g}" for name, value in p.items()),
+        too_few=f"needs more than {trials(len(values))} to be missed" if smallest > target.alpha else "",
+    )
 
 
-def number(value: float) -> str:
-    """Return a number with five significant digits."""
-    return f"{value:.5g}"
-
-
-JUDGES: Mapping[str, Callable[[Published, Sequence[Sample]], Judgement]] = {
-    "mean": judge_mean,
-    "exact": judge_exact,
-    "range": judge_range,
-    "share": judge_share,
-    "order": judge_order,
-    "distribution": judge_distribution,
+KINDS: Mapping[str, Callable[[Target, Sequence[Sample]], Asked]] = {
+    "mean": mean_of,
+    "exact": exact,
+    "range": between,
+    "share": share,
+    "order": order,
+    "distribution": distribution,
 }
