@@ -641,7 +641,7 @@ def test_one_analyzer_that_fails_leaves_the_others_alone(tmp_path: Path) -> None
     finished_run(tmp_path, trials=3)
     done = CliRunner().invoke(commands.analyze, ("@last", "--results-dir", str(tmp_path)), standalone_mode=False)
     assert done.return_value == 1
-    assert "left out: unwilling (two learning rates choose: -s only=lr=0.1)" in done.stdout
+    assert "left out: unwilling (two learning rates; choose: -s only=lr=0.1)" in done.stdout
     assert "before.txt" in done.stdout
     assert "summary.{md,csv,tex}" in done.stdout
     assert 'error: failing failed: KeyError: "a plugin\'s mistake" (test_analysis_shared.py, line' in done.stderr

@@ -147,10 +147,14 @@ def test_json_holds_the_numbers(install: Any, capsys: pytest.CaptureFixture[str]
     assert content["exit_code"] == 1
 
 
-def test_a_terminal_shows_means_bounds_and_orders_apart(install: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_terminal_shows_a_table_for_each_verdict(install: Any, capsys: pytest.CaptureFixture[str]) -> None:
     install(TARGETS)
-    captions = [line for line in printed(capsys, "demo", code=1).splitlines() if line.startswith(("missed:", "repro"))]
-    assert all(" of 3" in line for line in captions)
+    text = printed(capsys, "demo", "--all", code=1)
+    assert [line for line in text.splitlines() if " of 3" in line] == [
+        "missed: 1 of 3",
+        "reproduced: 1 of 3",
+        "no data: 1 of 3",
+    ]
 
 
 def kinds(value: Any) -> Any:

@@ -122,7 +122,7 @@ class Output:
 def reason_of(error: Exception) -> str:
     """Return why something failed in one line: what an error for users says, else the error and where it arose."""
     if isinstance(error, UserError):
-        return " ".join(str(error).split())
+        return "; ".join(" ".join(part.split()) for part in (error.what, error.hint) if part)
     place = traceback.extract_tb(error.__traceback__)[-1:]
     where = f" ({Path(place[0].filename).name}, line {place[0].lineno})" if place else ""
     return f"{type(error).__name__}: {' '.join(str(error).split())}{where}"

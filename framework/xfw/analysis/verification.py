@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from xfw.experiment import Experiment
     from xfw.store.rundir import RunDir
 
-__all__ = ["Report", "as_data", "as_tables", "read_published", "verify"]
+__all__ = ["Report", "as_data", "as_table", "as_tables", "read_published", "verify"]
 
 ORDER = (MISSED, REPRODUCED, NO_DATA)
 """The verdicts as they are listed: what needs attention first."""
@@ -83,6 +83,7 @@ def nearest_names(only: str, found: Sequence[Published]) -> str:
 # --- for people ------------------------------------------------------------------------------------------
 
 COLUMNS = columns(
+    ("verdict", "verdict"),
     ("target", "target"),
     ("metric", "metric"),
     ("published", "published", "", "s"),
@@ -94,109 +95,49 @@ COLUMNS = columns(
     ("note", "note"),
 )
 
-MARKDOWN_COLUMNS = columns(("verdict", "verdict")) + COLUMNS
 
+def as_table(report: Report, *, everything: bool = False) -> Table:
+    """Return all verdicts, what needs attention first, with the counts, suites and runs below them.
 
-MEANS = tuple(column for column in COLUMNS if column.name != "metric")
-BOUNDS = columns(
-    ("target", "target"),
-    ("published", "published"),
-    ("measured", "measured", "", "s"),
-    ("n", "n", "", "s"),
-    ("difference", "outside by", "", "s"),
-    ("note", "note"),
-)
-ORDERS = columns(
-    ("target", "target"), ("means", "means"), ("n", "n"), ("gap", "smallest gap", "", "s"), ("note", "note")
-)
-
-
-def as_tables(report: Report, *, everything: bool = False) -> list[Table]:
-    """Return the verdicts for a terminal; targets without data only if asked for.
-
-    Means, bounds (ranges, shares, distributions) and orders have a table each, so that each is narrow.
+    Targets without data are listed only if asked for.
     """
-    made = []
-    for verdict in ORDER:
-        found = report.of(verdict) if verdict != NO_DATA or everything else []
-        parts: dict[str, list[Judgement]] = {"means": [], "bounds": [], "orders": []}
-        for each in found:
-            parts[{"mean": "means", "exact": "means", "order": "orders"}.get(each.target.kind, "bounds")].append(each)
-        for (name, mine), (described, row) in zip(parts.items(), LAYOUTS, strict=True):
-            if mine:
-                caption = f"{verdict}: {len(found)} of {len(report.judgements)}" + (
-                    "" if name == "means" else f", {name}"
-                )
-                made.append(without_empty(Table(described, tuple(map(row, mine)), caption=caption)))
-    return made
-
-
-def mean_line(found: Judgement) -> tuple[str, ...]:
-    """Return the cells of a mean without its metric; the unit stands beside what was published."""
-    name, _, published, *rest = line(found)
-    return (name, f"{published}{unit_after(found)}", *rest)
-
-
-def bound_line(found: Judgement) -> tuple[str, ...]:
-    """Return the cells of a range, a share or a distribution."""
-    name, _, published, measured, _, n, difference, _, note = line(found)
-    outside = difference if math.isfinite(found.difference) and found.difference else ""
-    return (name, f"{published}{unit_after(found)}", measured, n, outside, note)
-
-
-def order_line(found: Judgement) -> tuple[str, ...]:
-    """Return the cells of an order of means."""
-    name, metric, rule, means, _, n, gap, _, note = line(found)
-    if len(found.n) > 1 and len(set(found.n)) == 1:
-        n = f"{len(found.n)} × {found.n[0]}"
-    return (name, f"{metric}: {means} ({rule.partition(' over')[0]})", n, gap, note)
-
-
-def unit_after(found: Judgement) -> str:
-    """Return the unit of a target's numbers with a space before it; nothing where there is none."""
-    unit = found.published.metric.unit
-    return "" if unit in ("", "1") or found.target.kind == "distribution" else f" {unit}"
-
-
-LAYOUTS = ((MEANS, mean_line), (BOUNDS, bound_line), (ORDERS, order_line))
-
-
-def without_empty(table: Table) -> Table:
-    """Return a table without columns in which no row says anything."""
-    keep = [place for place in range(len(table.columns)) if any(row[place] not in ("", "–") for row in table.rows)]
-    return attrs.evolve(
-        table,
-        columns=tuple(table.columns[place] for place in keep),
-        rows=tuple(tuple(row[place] for place in keep) for row in table.rows),
-    )
-
-
-def as_one_table(report: Report, *, everything: bool = False) -> Table:
-    """Return all verdicts in one table, with the counts, suites and runs below it."""
     shown = [each for verdict in ORDER if verdict != NO_DATA or everything for each in report.of(verdict)]
     return Table(
-        MARKDOWN_COLUMNS,
+        COLUMNS,
         tuple((each.verdict, *line(each)) for each in shown),
         notes=(*summary_lines(report), "Measured: mean over n trials with the 95 % t interval of the mean."),
     )
+
+
+def as_tables(report: Report, *, everything: bool = False) -> list[Table]:
+    """Return a narrower table for each verdict, for a terminal: columns in which no row says anything are left out."""
+    whole = as_table(report, everything=everything)
+    tables = []
+    for verdict in ORDER:
+        rows = [row for row in whole.rows if row[0] == verdict]
+        keep = [place for place in range(1, len(COLUMNS)) if any(row[place] not in ("", "–") for row in rows)]
+        caption = f"{verdict}: {len(rows)} of {len(report.judgements)}"
+        if rows:
+            cells = tuple(tuple(row[place] for place in keep) for row in rows)
+            tables.append(Table(tuple(COLUMNS[place] for place in keep), cells, caption))
+    return tables
 
 
 def summary_lines(report: Report) -> list[str]:
     """Return the counts, the suites, and the runs that were measured."""
     counts = ", ".join(f"{len(report.of(verdict))} {verdict}" for verdict in (REPRODUCED, MISSED, NO_DATA))
     used = list(dict.fromkeys(run for each in report.judgements for run in each.runs))
-    runs = f"runs: {', '.join(used)}" if used else nothing_found(report)
-    return [f"{len(report.judgements)} targets: {counts}", *map(suite_line, report.suites), runs]
-
-
-def nothing_found(report: Report) -> str:
-    """Return what to do where no stored trial has a published configuration."""
     presets = list(dict.fromkeys(each.target.preset for each in report.judgements))
     known = f"{len(report.runs)} sealed runs" if len(report.runs) != 1 else "the run"
-    return (
-        f"no trial of {known} has a published configuration; those are variants of "
-        f"`xfw run {report.experiment} --preset {presets[0]}`"
+    runs = (
+        f"runs: {', '.join(used)}"
+        if used
+        else (
+            f"no trial of {known} has a published configuration; those are variants of "
+            f"`xfw run {report.experiment} --preset {presets[0]}`"
+        )
     )
+    return [f"{len(report.judgements)} targets: {counts}", *map(suite_line, report.suites), runs]
 
 
 def suite_line(found: SuiteJudgement) -> str:
@@ -213,17 +154,16 @@ def line(found: Judgement) -> tuple[str, ...]:
     """Return the cells of one target."""
     target, unit = found.target, found.published.metric.unit
     digits = decimals(found)
-    metric = f"{target.metric} ({unit})" if unit not in ("", "1") else target.metric
-    there = found.verdict != NO_DATA
-    interval = f"[{fixed(found.low, digits)}, {fixed(found.high, digits)}]" if math.isfinite(found.low) else "–"
+    same = len(found.n) > 1 and len(set(found.n)) == 1
+    measured = "–" if found.verdict == NO_DATA else found.found or fixed(found.mean, digits)
     difference = f"{round(found.difference, digits) + 0.0:+.{digits}f}" if math.isfinite(found.difference) else "–"
     return (
         target.name,
-        metric,
+        target.metric if unit in ("", "1") else f"{target.metric} ({unit})",
         expected(target, digits),
-        (found.found or fixed(found.mean, digits)) if there else "–",
-        interval,
-        ", ".join(map(str, found.n)),
+        measured,
+        f"[{fixed(found.low, digits)}, {fixed(found.high, digits)}]" if math.isfinite(found.low) else "–",
+        f"{len(found.n)} × {found.n[0]}" if same else ", ".join(map(str, found.n)),
         difference,
         fixed(found.tolerance, digits),
         "; ".join(found.notes),
@@ -286,24 +226,36 @@ def ends(low: float | None, high: float | None) -> str:
 
 # --- for programs ----------------------------------------------------------------------------------------
 
+NUMBERS = {
+    "mean": "mean",
+    "sd": "sd",
+    "low": "ci_low",
+    "high": "ci_high",
+    "difference": "difference",
+    "tolerance": "tolerance",
+}
+"""The numbers of a judgement by their names in the data."""
+
 
 def as_data(report: Report) -> dict[str, Any]:
     """Return everything as a JSON value."""
+    suites = [
+        {"name": each.suite.name, "verdict": each.verdict, "share": each.suite.share}
+        | attrs.asdict(each, filter=lambda field, _: field.name != "suite")
+        for each in report.suites
+    ]
     return {
         "experiment": report.experiment,
         "runs": list(report.runs),
         "counts": {verdict.replace(" ", "_"): len(report.of(verdict)) for verdict in (REPRODUCED, MISSED, NO_DATA)},
         "targets": [target_data(each) for verdict in ORDER for each in report.of(verdict)],
-        "suites": [suite_data(each) for each in report.suites],
+        "suites": suites,
     }
 
 
 def target_data(found: Judgement) -> dict[str, Any]:
     """Return one target as a JSON value."""
     target = found.target
-    numbers = ("mean", "sd", "low", "high", "difference", "tolerance")
-    values = {name: getattr(found, name) for name in numbers}
-    names = {"low": "ci_low", "high": "ci_high"}
     return {
         "name": target.name,
         "verdict": found.verdict,
@@ -317,21 +269,14 @@ def target_data(found: Judgement) -> dict[str, Any]:
         "at": dict(target.at),
         "published": {"value": target.value, "sd": target.sd, "n": target.n, "text": expected(target, decimals(found))},
         "n": list(found.n),
-        **{names.get(name, name): value if math.isfinite(value) else None for name, value in values.items()},
-        "p": {name: value if math.isfinite(value) else None for name, value in found.p.items()},
+        **{name: finite(getattr(found, field)) for field, name in NUMBERS.items()},
+        "p": {name: finite(value) for name, value in found.p.items()},
         "found": found.found,
         "notes": list(found.notes),
         "runs": list(found.runs),
     }
 
 
-def suite_data(found: SuiteJudgement) -> dict[str, Any]:
-    """Return one suite as a JSON value."""
-    return {
-        "name": found.suite.name,
-        "verdict": found.verdict,
-        "share": found.suite.share,
-        "targets": found.targets,
-        "judged": found.judged,
-        "reproduced": found.reproduced,
-    }
+def finite(value: float) -> float | None:
+    """Return a number as JSON knows it."""
+    return value if math.isfinite(value) else None

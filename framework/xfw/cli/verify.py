@@ -67,9 +67,9 @@ def found(subject: str, results_dir: Path) -> tuple[Experiment, list[RunDir]]:
 def write_markdown(report: Report, place: str, everything: bool) -> None:
     """Write the table as Markdown into a file, or print it."""
     from xfw.analysis.tables import to_markdown
-    from xfw.analysis.verification import as_one_table
+    from xfw.analysis.verification import as_table
 
-    text = to_markdown(as_one_table(report, everything=everything))
+    text = to_markdown(as_table(report, everything=everything))
     if place == STANDARD_OUTPUT:
         click.echo(text, nl=False)
         return
