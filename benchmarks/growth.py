@@ -116,7 +116,34 @@ def export(folder: Path, form: str) -> Iterator[None]:
     yield
 
 
+# --- analysis ----------------------------------------------------------------------------------------------
+
+
+def analyze(folder: Path, name: str, conditions: int, trials: int) -> Iterator[None]:
+    """Run a shared analyzer on a sweep of one key with 20 rows a trial, tables and figures as files."""
+    from xfw.analysis.output import Output
+    from xfw.store.results import open_run
+    from xfw.testing.runs import finished_run
+
+    try:
+        from xfw.analysis.shared import all_analyzers
+    except ImportError:  # before the analyzers shared one module
+        from xfw.analysis.registry import all_analyzers
+
+    run = finished_run(folder, rows=20, trials=trials, sweep={"lr": list(range(conditions))}, blocks=2)
+    analyzer = all_analyzers(None, None)[name]
+    yield
+    with open_run(run) as results:
+        assert analyzer.available(results) == ""
+        analyzer.run(results, analyzer.options(), Output(folder / "out"))
+    yield
+
+
 FIGURES: dict[str, Figure] = {
+    "compare-400": lambda folder: analyze(folder, "compare", 400, 5),
+    "compare-1000": lambda folder: analyze(folder, "compare", 1000, 10),
+    "summary-1000": lambda folder: analyze(folder, "summary", 1000, 10),
+    "curves-400": lambda folder: analyze(folder, "curves", 400, 5),
     "merge-ragged": merge_ragged,
     "seal-arrays": seal_arrays,
     "export-csv": lambda folder: export(folder, "csv"),

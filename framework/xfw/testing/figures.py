@@ -45,9 +45,10 @@ def problems_of(figure: Figure) -> list[str]:
     """Return what is wrong with a figure, one line each; it is laid out first, in few pixels."""
     figure.set_dpi(72)
     figure.canvas.draw()
-    axes_list = [*figure.axes, *(child for axes in figure.axes for child in axes.child_axes)]
+    axes_list: list[Any] = [*figure.axes, *(child for axes in figure.axes for child in axes.child_axes)]
+    legends: list[Any] = [*figure.legends, *(axes.get_legend() for axes in figure.axes if axes.get_legend())]
     found = []
-    for legend in [*figure.legends, *(axes.get_legend() for axes in figure.axes if axes.get_legend())]:
+    for legend in legends:
         box = legend.get_window_extent()
         if not (box.x0 >= -1 and box.y0 >= -1 and box.x1 <= figure.bbox.x1 + 1 and box.y1 <= figure.bbox.y1 + 1):
             found.append("a legend reaches beyond the figure")
