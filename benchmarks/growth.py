@@ -139,7 +139,90 @@ def analyze(folder: Path, name: str, conditions: int, trials: int) -> Iterator[N
     yield
 
 
+# --- planning ----------------------------------------------------------------------------------------------
+
+
+def swept() -> tuple[Any, list[str]]:
+    """Return an experiment of 25 keys, and a sweep of 1,000 conditions."""
+    import attrs
+    import torch
+    import xfw
+    from xfw import hookspecs
+    from xfw.testing.plugins import make_experiment
+
+    keys = {f"key{number}": xfw.key(0.5, help="a number", ge=0, per_trial=True) for number in range(20)}
+    texts = {f"mode{number}": xfw.key("none", help="a choice", choices=("none", "all")) for number in range(5)}
+    types = dict.fromkeys(keys, float) | dict.fromkeys(texts, str)
+    config = attrs.make_class("Config", keys | texts, frozen=True)
+    config.__annotations__ = types
+    for field in attrs.fields(config):
+        object.__setattr__(field, "type", types[field.name])
+    training = getattr(xfw, "Pass", None) or xfw.Epoch
+    hooks = {
+        "load_data": lambda: {"train": xfw.Dataset((torch.zeros(100, 784),))},
+        "build_model": lambda: torch.nn.Linear(784, 10),
+        "plan_passes" if hasattr(hookspecs, "plan_passes") else "epochs": lambda: [training(batch_size=10)] * 9,
+    }
+    return make_experiment(config, "demo", **hooks), ["key0=0.001..1..0.001"]
+
+
+def planned(experiment: Any, sweep: list[str]) -> Any:
+    """Return the plan of a sweep with ten trials of each condition."""
+    from xfw.config.resolve import resolve
+    from xfw.plan import build
+
+    execution = build.Execution("cpu", "float32", False, "auto", 1, 2, "")
+    return build.build(experiment, resolve(experiment, overrides=sweep), build.Request(execution, 1, 10))
+
+
+def plan(_: Path) -> Iterator[None]:
+    """Plan a sweep of 1,000 conditions with ten trials each."""
+    experiment, sweep = swept()
+    planned(experiment, [])
+    yield
+    planned(experiment, sweep)
+    yield
+
+
+def start_from(conditions: int) -> Iterator[None]:
+    """Find the trials that those of a run of so many conditions and ten trials start from."""
+    from xfw.testing.runs import make_manifest
+
+    try:
+        from xfw.plan.source import check_source
+    except ImportError:
+        from xfw.plan.preflight import check_source
+
+    experiment, _ = swept()
+    manifest = make_manifest(
+        trials=10, sweep={"key0": [(1 + i) / 1000 for i in range(conditions)]}, config={}, blocks=conditions // 2
+    )
+    yield
+    check_source(experiment, manifest, manifest)
+    yield
+
+
+def start_block(folder: Path) -> Iterator[None]:
+    """Read what one block of a run of 1,000 conditions with ten trials each needs of the plan."""
+    from xfw.config.resolve import condition_configs
+    from xfw.store.rundir import RunDir, create_run
+
+    experiment, sweep = swept()
+    run = RunDir(create_run(folder, planned(experiment, sweep), ()).path)
+    yield
+    members = run.manifest.blocks[0].members
+    try:
+        condition_configs(run.manifest, experiment.config_class, sorted({member.condition for member in members}))
+    except TypeError:
+        condition_configs(run.manifest, experiment.config_class)
+    yield
+
+
 FIGURES: dict[str, Figure] = {
+    "plan": plan,
+    "from-400": lambda _: start_from(400),
+    "from-1000": lambda _: start_from(1000),
+    "start-block": start_block,
     "compare-400": lambda folder: analyze(folder, "compare", 400, 5),
     "compare-1000": lambda folder: analyze(folder, "compare", 1000, 10),
     "summary-1000": lambda folder: analyze(folder, "summary", 1000, 10),

@@ -269,6 +269,7 @@ class Schema:
         return [key.path for key in self.keys.values() if not key.info.hidden]
 
 
+@functools.cache
 def fields_of(cls: type) -> tuple[attrs.Attribute[Any], ...]:
     """Return the fields of a configuration class with their types resolved."""
     if not attrs.has(cls):

@@ -13,7 +13,7 @@ import attrs
 from xfw.config.keys import Schema, convert, is_list, schema_of, unknown_key
 from xfw.config.named import FILE, NamedRun
 from xfw.config.points import MOST_POINTS, Points, collect, read_overrides, split_assignment, typed_points
-from xfw.config.structure import config_hash, instance, structure, unstructure
+from xfw.config.structure import config_hash, instance, unstructure
 from xfw.errors import Problem, UserError, WrongInput, did_you_mean, shortened
 from xfw.experiment import Experiment
 from xfw.manifest import Condition, Manifest, flatten, frozen, nested
@@ -308,6 +308,30 @@ def _default_trials(experiment: Experiment, preset: str, named: NamedRun | None)
 
 
 def condition_configs(manifest: Manifest, cls: type, wanted: Iterable[int] | None = None) -> tuple[Any, ...]:
-    """Return the configuration of every condition of a stored run, or of the ``wanted`` ones, in order."""
+    """Return the configuration of every condition of a stored run, or of the ``wanted`` ones, in order.
+
+    Raises ``WrongInput`` with all problems. What the conditions share is read once.
+    """
+    problems: dict[Problem, None] = {}
+
+    def read(values: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
+        flat = dict(base)
+        for path, value in values.items():
+            try:
+                flat[path] = convert(schema.keys[path], value)
+            except KeyError:
+                problems[unknown_key(path, schema.names(), "")] = None
+            except ValueError as error:
+                problems[Problem(f"$.{path}", str(error))] = None
+        return flat
+
+    schema = schema_of(cls)
+    common = read(flatten(manifest.config), {path: key.default for path, key in schema.keys.items()})
     indices = range(len(manifest.conditions)) if wanted is None else wanted
-    return tuple(structure(cls, nested(manifest.flat[index])) for index in indices)
+    flat = [read(manifest.conditions[index].values, common) for index in indices]
+    for key in schema.keys.values():
+        if key.required and any(values[key.path] is key.default for values in flat):
+            problems[Problem(f"$.{key.path}", "missing, and it has no default")] = None
+    if problems:
+        raise WrongInput("wrong configuration", list(problems))
+    return tuple(instance(cls, values) for values in flat)

@@ -58,7 +58,7 @@ def _fill(cls: type, table: Mapping[str, Any], prefix: str, schema: Schema, flat
 def instance(cls: type[T], flat: Mapping[str, Any], prefix: str = "") -> T:
     """Return the configuration of canonical values by key path, which must hold every key."""
     given: dict[str, Any] = {}
-    for field in fields_of(cls):
+    for field in fields_of(cls):  # type: ignore[arg-type]
         path = f"{prefix}{field.name}"
         if attrs.has(field.type):  # type: ignore[arg-type]
             given[field.alias] = instance(field.type, flat, f"{path}.")  # type: ignore[index]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +26,7 @@ CONTAMINATED_DROPOUT = 0.1
 """Rate inside every residual block, in every mode, in the withdrawn residual data set."""
 
 
+@functools.cache
 def _arch(text: str) -> str:
     return architecture.canonical(architecture.parse(text))
 
