@@ -84,7 +84,8 @@ class Stepper(Protocol):
 
 def steps_itself(hooks: Any) -> bool:
     """Say whether ``train_step`` steps its optimizers itself: it names them among its arguments."""
-    return bool(_implementation(hooks.train_step)[1] & {"optimizer", "optimizers"})
+    own = hooks.train_step.get_hookimpls()[-1:]
+    return any({"optimizer", "optimizers"}.intersection(found.argnames) for found in own)
 
 
 def step_code(hooks: Any, data: Mapping[str, Resident], manual: Manual | None = None) -> StepCode:
