@@ -162,6 +162,19 @@ def test_a_package_of_another_name_fails_the_first_check(tmp_path: Path, install
     assert states(found, "ok") == {}
 
 
+def test_texts_and_missing_values_are_compared_by_content(tmp_path: Path, install: Callable[[str], None]) -> None:
+    name = generated(tmp_path)
+    further = 'xfw.Variable("word", "text", "a word"), xfw.Variable("none", "float64", "nothing"),'
+    changed(tmp_path, name, MODULE, ")\n    return", f"    {further}\n    )\n    return")
+    words = "word=['same'] * block.size, none=[float('nan')] * block.size, loss="
+    changed(tmp_path, name, EXPERIMENT, 'loss=metrics["loss"]', f'{words}metrics["loss"]')
+    install(name)
+    suite = Suite(name, tmp_path / "suite", ["epochs=2"])
+    for check in CHECKS:
+        if check.name in ("repeat", "neighbours", "resume"):
+            check.examine(suite)
+
+
 def test_every_check_has_a_plugin_that_fails_it() -> None:
     marks = test_one_wrong_line_fails_one_check_alone.pytestmark
     assert {case[0] for case in marks[0].args[1]} | {"installed"} == {check.name for check in CHECKS}

@@ -42,6 +42,7 @@ def demo(**hooks: Any) -> Experiment:
     made = {
         "build_model": build_model,
         "load_data": load_data,
+        "train_step": lambda model, batch: model(batch[0]).sum(),
         "plan_passes": lambda config: [xfw.Pass(batch_size=20), xfw.Pass(batch_size=20, steps=4)],
         **hooks,
     }
@@ -292,3 +293,17 @@ def test_data_are_cut_once_for_all_shapes() -> None:
     assert made == ["cut"]
     assert Sources().derived("sets", cut).keys() == Sources().derived("sets", cut).keys()
     assert made == ["cut"] * 3
+
+
+@pytest.mark.parametrize(
+    ("hook", "answer"),
+    [
+        ("plan_passes", lambda config: [xfw.Pass(batch_size=20, steps=1 + int(config.lr))]),
+        ("declare_records", lambda config: xfw.Records(default=config.mode)),
+        ("define_stages", lambda config: [xfw.Stage("train", "train"), xfw.Stage("probe", config.mode, cells=1)]),
+    ],
+)
+def test_a_key_that_changes_what_a_block_has_once_cannot_be_per_trial(hook: str, answer: Any) -> None:
+    key = "lr" if hook == "plan_passes" else "mode"
+    with pytest.raises(xfw.UserError, match=rf"{hook}: .* where only {key} differs, which is marked per_trial"):
+        planned("width=4", "lr=1,3" if key == "lr" else "mode=none,full", experiment=demo(**{hook: answer}))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import subprocess
 import sys
 import textwrap
 from pathlib import Path
@@ -313,6 +314,18 @@ def test_a_plugin_of_interface_1_is_told_every_new_name(site: Site) -> None:
         assert f"hook {name}: is {now} now" in text
     assert "epochs" not in text
     assert "the argument epoch of train_step is pass_" in text
+
+
+def test_a_name_of_interface_1_that_cannot_be_imported_says_so(site: Site) -> None:
+    site.install("fake", "api = 1\nfrom xfw import Epoch")
+    assert probe(site.found("fake")).info.state == "incompatible"
+    assert "xfw.Epoch is xfw.Pass" in message("fake")
+
+
+def test_a_mistyped_name_of_xfw_is_answered_with_the_nearest() -> None:
+    code = "import xfw; xfw.Presett"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "has no attribute 'Presett'. Did you mean: 'Preset'?" in done.stderr
 
 
 # --- heavy modules --------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """xfw: published experiments as plugins, many trials at once."""
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -85,5 +86,5 @@ _HEAVY = {
 
 def __getattr__(name: str) -> Any:
     if name not in _HEAVY:
-        raise AttributeError(f"module 'xfw' has no attribute '{name}'")
+        raise AttributeError(f"module 'xfw' has no attribute '{name}'", name=name, obj=sys.modules[__name__])
     return getattr(import_module(_HEAVY[name]), name)

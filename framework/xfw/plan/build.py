@@ -122,6 +122,7 @@ def _groups(
         shape = measure(experiment, resolved.configs[group[0]], request.execution, sources)
         if TRAIN.name not in request.stages:
             shape = attrs.evolve(shape, passes={})
+        check_shared(experiment, resolved, group)
         members: list[Member] = []
         for index in group:
             independent = experiment.hooks.select_unpaired_keys(config=resolved.configs[index]) or ()
@@ -131,6 +132,23 @@ def _groups(
         ]
         groups.append(Group(shape, members, places))
     return groups
+
+
+def check_shared(experiment: Experiment, resolved: Resolved, group: Sequence[int]) -> None:
+    """Refuse conditions that may share a block, and whose passes, records or stages differ: a block has one of each."""
+    for name in ("plan_passes", "declare_records", "define_stages"):
+        ask = getattr(experiment.hooks, name)
+        shared = ask(config=resolved.configs[group[0]])
+        for index in group[1:]:
+            if ask(config=resolved.configs[index]) == shared:
+                continue
+            first, other = resolved.flat[group[0]], resolved.flat[index]
+            keys = [path for path in other if other[path] != first.get(path)]
+            raise UserError(
+                f"{name}: returns other values where only {', '.join(keys)} differs, which is marked per_trial",
+                hint="the trials of a block share their passes, records and stages: take per_trial from such keys",
+                exit_code=2,
+            )
 
 
 def _parts(groups: Sequence[Group], request: Request) -> list[list[Part]]:

@@ -14,7 +14,7 @@ from xfw import hookspecs
 from xfw.errors import Problem, did_you_mean
 from xfw.hookspecs import API
 
-__all__ = ["Specification", "check_hooks", "hooks_of", "incompatibility", "specifications"]
+__all__ = ["OTHERWISE", "Specification", "check_hooks", "hooks_of", "incompatibility", "specifications"]
 
 RENAMED = {
     "configuration": "define_config",

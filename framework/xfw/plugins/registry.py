@@ -18,7 +18,7 @@ import pluggy
 from xfw import hookspecs
 from xfw.errors import UserError
 from xfw.experiment import Experiment
-from xfw.plugins.contract import check_hooks, home_in, hooks_of, incompatibility, specifications
+from xfw.plugins.contract import OTHERWISE, check_hooks, home_in, hooks_of, incompatibility, specifications
 from xfw.plugins.discovery import PluginInfo, allowed, discover, find
 from xfw.plugins.observe import isolated, trace_calls
 
@@ -135,7 +135,10 @@ def with_module(loaded: Loaded, home: str, *, strict: bool | None = None) -> Loa
     except (Exception, SystemExit) as error:
         if strict:
             raise
-        broken = attrs.evolve(info, state="broken", error=f"{type(error).__name__}: {error}")
+        state, text = "broken", f"{type(error).__name__}: {error}"
+        if isinstance(error, ImportError) and error.name == "xfw" and "'Epoch'" in text:
+            state, text = "incompatible", f"{text}\n    it speaks hook interface 1: {'; '.join(OTHERWISE)}"
+        broken = attrs.evolve(info, state=state, error=text)
         return attrs.evolve(loaded, info=broken, traceback=traceback.format_exc())
     modules = {**loaded.modules, home: module}
     checked = examined(info, modules)
