@@ -24,6 +24,7 @@ from xfw.config.keys import key
 from xfw.errors import UserError, WrongInput
 from xfw.experiment import Analyzer, Metric
 from xfw.store.results import Results, open_run
+from xfw.testing.figures import problems_of
 from xfw.testing.runs import finished_run
 
 # In these runs best = 100 condition + 10 trial and correct = best + row.
@@ -601,6 +602,8 @@ def test_keys_of_many_values_get_a_ramp_or_panels() -> None:
         (("mode=none", "out_put"), ["mode=none", "mode=out_put"]),
         (("mode=other",), r"no condition has mode=other"),
         (("moode=none",), "did you mean 'mode'"),
+        (("lr=0.1",), ["mode=none", "mode=out_put"]),
+        (("lr=0.2",), r"no condition has lr=0\.2"),
         (("none",), "expected KEY=VALUE"),
     ],
 )
@@ -659,6 +662,30 @@ def test_an_analyzer_that_was_asked_for_and_cannot_work_is_an_error(tmp_path: Pa
     said = json.loads(done.stdout)
     assert (said["left_out"], [each["what"] for each in said["failed"]]) == ([], ["unwilling"])
     assert "summary" in said["tables"]
+
+
+@pytest.mark.usefixtures("flawed")
+@pytest.mark.parametrize("hook", ["define_metrics", "analyze"])
+def test_a_hook_that_fails_leaves_the_general_analyzers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hook: str
+) -> None:
+    def wrong() -> None:
+        raise TypeError("a plugin's mistake")
+
+    hooks = SimpleNamespace(**{"define_metrics": lambda: METRICS, "analyze": lambda: None, hook: wrong})
+    monkeypatch.setattr("xfw.plugins.registry.load_experiment", lambda name: SimpleNamespace(name=name, hooks=hooks))
+    finished_run(tmp_path, trials=3)
+    done = CliRunner().invoke(commands.analyze, ("@last", "--results-dir", str(tmp_path)), standalone_mode=False)
+    assert done.return_value == 1
+    assert "summary.{md,csv,tex}" in done.stdout
+    assert f"error: hook {hook} of demo failed: TypeError: a plugin's mistake" in done.stderr
+
+
+def test_long_labels_stay_within_the_figure(tmp_path: Path) -> None:
+    with open_run(finished_run(tmp_path, trials=2, sweep={"label": ["x" * 300 + "a", "x" * 300 + "b"]})) as opened:
+        kept = Kept()
+        curves.analyse(opened, curves.Options(), kept, values())
+    assert problems_of(kept.made["curves-correct"]) == []
 
 
 # --- equal runs ------------------------------------------------------------------------------------------------

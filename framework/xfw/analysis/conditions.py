@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xfw.config.keys import key
+from xfw.config.structure import flatten
 from xfw.errors import UserError, WrongInput, did_you_mean
 from xfw.experiment import Metric, is_unit
 from xfw.store.results import Results, label
@@ -77,20 +78,20 @@ def groups_of(results: Results, only: Sequence[str] | None = None) -> list[Group
 def filters(results: Results, only: Sequence[str]) -> dict[str, set[str]]:
     """Return the values to keep of each swept key, as text; a part without ``=`` is one more of the key before it."""
     wanted: dict[str, set[str]] = {}
-    name = ""
+    common, name = flatten(results.config), ""
     for part in only:
         left, sign, right = part.partition("=")
-        name, text = (left.strip(), right) if sign else (name, part)
-        if name not in results.axes:
+        name, text = (left.strip(), right.strip()) if sign else (name, part.strip())
+        if name not in results.axes and name not in common:
             hint = did_you_mean(name, results.axes) if results.axes else "the run sweeps nothing"
-            raise WrongInput(f"$.only: '{part}' names no swept key; expected KEY=VALUE", hint=hint)
-        known = {said(condition.get(name)): None for condition in results.conditions}
-        value = text.strip()
-        if value not in known:
-            value = next((other for other in known if same_number(other, value)), value)
-        if value not in known:
-            raise WrongInput(f"$.only: no condition has {name}={value}", hint=f"the run has: {some(list(known))}")
-        wanted.setdefault(name, set()).add(value)
+            raise WrongInput(f"$.only: '{part}' names no key of the run; expected KEY=VALUE", hint=hint)
+        values = [condition.get(name) for condition in results.conditions] if name in results.axes else [common[name]]
+        known = list(dict.fromkeys(map(said, values)))
+        value = next((other for other in known if same(other, text)), None)
+        if value is None:
+            raise WrongInput(f"$.only: no condition has {name}={text}", hint=f"the run has: {some(known)}")
+        if name in results.axes:
+            wanted.setdefault(name, set()).add(value)
     return wanted
 
 
@@ -100,12 +101,12 @@ def said(value: Any) -> str:
     return repr(value) if isinstance(value, float) and float(text) != value else text
 
 
-def same_number(one: str, other: str) -> bool:
-    """Say whether two texts stand for the same number."""
+def same(one: str, other: str) -> bool:
+    """Say whether two texts stand for one value: numbers however they are written, lists with and without brackets."""
     try:
         return float(one) == float(other)
     except ValueError:
-        return False
+        return one.strip("[]") == other.strip("[]")
 
 
 def some(names: Sequence[str], most: int = 8) -> str:
@@ -161,7 +162,7 @@ class Values:
             self.of(results, metric)
         except UserError:
             return False
-        except Exception:  # noqa: BLE001  a metric is a plugin's code; `Output.attempt` reports it
+        except (Exception, SystemExit):  # noqa: BLE001  a metric is a plugin's code; `Output.attempt` reports it
             return True
         return True
 

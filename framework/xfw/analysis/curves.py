@@ -6,6 +6,7 @@ One swept key chooses the colour and marker, another one the line, the others th
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xfw.analysis import figures, statistics
-from xfw.analysis.conditions import Group, Values, confidence_key, groups_of, metric_key, only_key, said, same_number
+from xfw.analysis.conditions import Group, Values, confidence_key, groups_of, metric_key, only_key, said
 from xfw.analysis.output import Output
 from xfw.analysis.tables import Column, Table
 from xfw.config.keys import key
@@ -150,7 +151,7 @@ def layout_of(groups: Sequence[Group]) -> Layout:
 
 
 def _numeric(texts: Sequence[str]) -> bool:
-    return all(same_number(text, text) for text in texts)
+    return all(re.fullmatch(r"[-+0-9.e]*[0-9]", text) for text in texts)
 
 
 def _ordered(texts: tuple[str, ...]) -> tuple[str, ...]:
@@ -206,7 +207,8 @@ def draw(results: Results, metric: Metric, curves: Sequence[Curve], options: Opt
                 colour, line = layout.place(curve.group, layout.colour), layout.place(curve.group, layout.line)
                 _draw_curve(axes, curve, styles[colour], figures.DASHES[line], SIZES[colour % len(SIZES)], shade)
             if layout.panel:
-                names = [f"{name}={said(panel[0].group.values[name])}" for name in layout.panel]
+                named = {name: said(panel[0].group.values[name]) for name in layout.panel}
+                names = [figures.shortened(f"{name}={value}") for name, value in named.items()]
                 axes.set_title("\n".join(names) if len(shown) > 1 else ", ".join(names), fontsize=8, loc="left")
         _scale(places[0], curves, options, (bottom, top))
         unit = f" ({metric.unit})" if metric.unit not in ("", "1") else ""
@@ -257,7 +259,7 @@ def _legend_handles(layout: Layout, colours: Sequence[str], styles: Sequence[fig
         some = np.unique(np.linspace(0, len(colours) - 1, min(len(colours), 16)).round().astype(int)).tolist()
         for place in some:
             style = styles[place]
-            text = f"{layout.colour[0]}={colours[place]}"
+            text = figures.shortened(f"{layout.colour[0]}={colours[place]}")
             handles.append(
                 Line2D(
                     [],
@@ -270,7 +272,7 @@ def _legend_handles(layout: Layout, colours: Sequence[str], styles: Sequence[fig
                 )
             )
     for place, text in enumerate(layout.values[layout.line[0]] if layout.line else ()):
-        label = f"{layout.line[0]}={text}"
+        label = figures.shortened(f"{layout.line[0]}={text}")
         handles.append(Line2D([], [], color="0.35", linestyle=figures.DASHES[place], label=label))
     return handles
 

@@ -24,6 +24,7 @@ __all__ = [
     "new_figure",
     "new_panels",
     "render",
+    "shortened",
     "styled",
     "styles",
 ]
@@ -136,6 +137,11 @@ def new_panels(
     figure = Figure(figsize=(width, height), dpi=dpi)
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns, squeeze=False, sharex=share, sharey=share).tolist()
+
+
+def shortened(text: str, most: int = 60) -> str:
+    """Return text that fits into a legend: of a long one both ends, since swept values often begin alike."""
+    return text if len(text) <= most else f"{text[: most // 2]}…{text[-most // 2 + 1 :]}"
 
 
 def legend_columns(labels: Sequence[str], width: float) -> int:

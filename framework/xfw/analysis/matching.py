@@ -10,6 +10,7 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from xfw.analysis.conditions import Values
 from xfw.analysis.targets import Target, Targets
 from xfw.config.keys import schema_of
 from xfw.config.named import NamedRun
@@ -156,7 +157,7 @@ class Stored:
         self._configs = [configurations(experiment, run) for run in runs]
         self._opened: dict[int, Results] = {}
         self._places: dict[tuple[str, ...], dict[str, list[tuple[int, int]]]] = {}
-        self._values: dict[tuple[int, str], NDArray[np.float64] | None] = {}
+        self._values = Values(None)
         self._rows: dict[tuple[int, str, str], NDArray[np.int64]] = {}
 
     def __enter__(self) -> Self:
@@ -225,10 +226,11 @@ class Stored:
     def _measured(self, wanted: Published, run: int) -> NDArray[np.float64] | None:
         """Return the metric of every trial of a run, of a series the row that ``at`` chooses."""
         metric = wanted.metric
-        if (run, metric.name) not in self._values:
-            self._values[run, metric.name] = computed(metric, self._results(run))
-        values = self._values[run, metric.name]
-        if values is None or not metric.series:
+        try:
+            values = self._values.of(self._results(run), metric)
+        except UserError:
+            return None
+        if not metric.series:
             return values
         question = (run, metric.series, canonical(wanted.target.at))
         if question not in self._rows:
@@ -260,14 +262,6 @@ def identity(config: Mapping[str, Any], ignore: Sequence[str]) -> str:
 def ignored(path: str, ignore: Sequence[str]) -> bool:
     """Say whether a key path, or a table it lies in, is ignored."""
     return any(path == each or path.startswith(f"{each}.") for each in ignore)
-
-
-def computed(metric: Metric, results: Results) -> NDArray[np.float64] | None:
-    """Return the values of a metric; None where the run has not stored what it needs."""
-    try:
-        return np.asarray(metric.compute(results), np.float64)
-    except UserError:
-        return None
 
 
 def chosen_rows(results: Results, stream: str, target: Target) -> NDArray[np.int64]:

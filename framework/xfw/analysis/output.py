@@ -40,7 +40,7 @@ class Output:
         self.directory = directory
         self.paths: list[Path] = []
         self.tables: dict[str, list[dict[str, Any]]] = {}
-        self.failures: list[tuple[str, Exception]] = []
+        self.failures: list[tuple[str, Exception | SystemExit]] = []
         self._formats = tuple(formats)
         self._console = console
 
@@ -53,7 +53,7 @@ class Output:
         """Go on after an error inside, which takes ``what`` alone with it: the command names it and exits with 1."""
         try:
             yield
-        except Exception as error:  # noqa: BLE001  the code inside is a plugin's, and other results do not rest on it
+        except (Exception, SystemExit) as error:  # noqa: BLE001  the code inside is a plugin's, and other results do not rest on it
             self.failures.append((what, error))
 
     def say(self, text: str) -> None:
@@ -119,7 +119,7 @@ class Output:
         return path
 
 
-def reason_of(error: Exception) -> str:
+def reason_of(error: Exception | SystemExit) -> str:
     """Return why something failed in one line: what an error for users says, else the error and where it arose."""
     if isinstance(error, UserError):
         return "; ".join(" ".join(part.split()) for part in (error.what, error.hint) if part)

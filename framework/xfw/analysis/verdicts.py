@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from xfw.analysis import statistics
 from xfw.analysis.matching import Published, Sample
-from xfw.analysis.tables import decimals_of
+from xfw.analysis.tables import Rounded, decimals_of
 from xfw.analysis.targets import Suite, Target, Tolerance
 
 __all__ = ["MISSED", "NO_DATA", "REPRODUCED", "Judgement", "SuiteJudgement", "judge", "judge_suite"]
@@ -253,8 +253,8 @@ def order(target: Target, samples: Sequence[Sample]) -> Asked:
         "first_largest": means[0] - means[1:],
         "first_smallest": means[1:] - means[0],
     }[target.rule]
-    digits = min(9, decimals_of(min(1.0, abs(float(gaps.min())))))
-    found = ", ".join(f"{mean:.{digits}f}" for mean in means)
+    digits = decimals_of(min(1.0, abs(float(gaps.min()))))
+    found = ", ".join(format(Rounded(mean, digits), "") for mean in means)
     return Asked(gaps, math.ulp(0.0), difference=float(gaps.min()), found=found)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from xfw.analysis.matching import Published, Stored, published
-from xfw.analysis.tables import Table, columns, decimals_of
+from xfw.analysis.tables import Rounded, Table, columns, decimals_of
 from xfw.analysis.targets import Target, read_targets, targets_text
 from xfw.analysis.verdicts import (
     MISSED,
@@ -156,7 +156,7 @@ def line(found: Judgement) -> tuple[str, ...]:
     digits = decimals(found)
     same = len(found.n) > 1 and len(set(found.n)) == 1
     measured = "–" if found.verdict == NO_DATA else found.found or fixed(found.mean, digits)
-    difference = f"{round(found.difference, digits) + 0.0:+.{digits}f}" if math.isfinite(found.difference) else "–"
+    difference = format(Rounded(found.difference, digits), "+") if math.isfinite(found.difference) else "–"
     return (
         target.name,
         target.metric if unit in ("", "1") else f"{target.metric} ({unit})",
@@ -178,14 +178,14 @@ def decimals(found: Judgement) -> int:
     """
     target = found.target
     if target.kind == "order":
-        return min(9, decimals_of(min(1.0, abs(found.difference))))
+        return decimals_of(min(1.0, abs(found.difference)))
     scale = found.tolerance
     if not scale > 0 or not math.isfinite(scale):
         known = (target.value, target.low, target.high, None if target.of == "sd" else found.mean)
         ends = [abs(end) for end in known if end and math.isfinite(end)]
         scale = min(ends, default=1.0) / (10 if target.of == "sd" else 100)
     published = max((places(number) for number in (target.value, target.sd) if number is not None), default=0)
-    return min(9, max(published, decimals_of(scale)))
+    return max(published, decimals_of(scale))
 
 
 def places(number: float) -> int:
@@ -195,15 +195,15 @@ def places(number: float) -> int:
 
 def fixed(value: float, digits: int) -> str:
     """Return a number with these decimals; a dash where there is none."""
-    return f"{value:.{digits}f}" if math.isfinite(value) else "–"
+    return format(Rounded(value, digits), "") if math.isfinite(value) else "–"
 
 
 def expected(target: Target, digits: int) -> str:
     """Return what was published, in few words."""
     if target.kind in ("mean", "exact"):
         assert target.value is not None
-        spread = f" ± {target.sd:.{digits}f}" if target.sd is not None else ""
-        return f"{target.value:.{digits}f}{spread}"
+        spread = f" ± {fixed(target.sd, digits)}" if target.sd is not None else ""
+        return f"{fixed(target.value, digits)}{spread}"
     if target.kind == "range":
         of = {"mean": "", "each": "each ", "sd": "SD "}[target.of]
         return of + ends(target.low, target.high)

@@ -7,7 +7,7 @@ import json
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,13 +73,13 @@ def analyze(
     assigned = _assigned(assignments)
 
     def runless(experiment: Experiment) -> bool:
-        known = all_analyzers(experiment.hooks.define_metrics(), experiment.hooks.analyze())
+        known = all_analyzers(*_declared(experiment))
         return bool(names) and not any(_reads_run(each, assigned) for each in find(known, names, experiment.name))
 
     with ExitStack() as stack:
         experiment, results, report = _open(run, results_dir, stack, runless)
-        known = all_analyzers(experiment.hooks.define_metrics(), experiment.hooks.analyze())
         output = _output(directory, report, formats, as_json)
+        known = all_analyzers(*_declared(experiment, output))
         selected, left_out = list(known.values()), list[tuple[str, str]]()
         if names:
             selected = find(known, names, experiment.name)
@@ -96,6 +96,15 @@ def analyze(
         _raise_if_alone(output)
         send(output.paths)
         return _finish(output, as_json, left_out)
+
+
+def _declared(experiment: Experiment, output: Output | None = None) -> tuple[Any, Any]:
+    """Return the metrics and analyzers of an experiment; where a hook fails, general ones stand in for all."""
+    found: list[Any] = []
+    for name in ("define_metrics", "analyze"):
+        with output.attempt(f"hook {name} of {experiment.name}") if output else nullcontext():
+            found.append(getattr(experiment.hooks, name)())
+    return (found[0], found[1]) if len(found) == 2 else (None, None)
 
 
 def _leaving_out(output: Output) -> list[tuple[str, str]]:

@@ -6,7 +6,7 @@ Axes: ``_T`` trial, ``_TE`` trial and loop. Accuracies are percentages; NaN stan
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
@@ -49,7 +49,7 @@ class Choice(Protocol):
     @property
     def family(self) -> str | None: ...
     @property
-    def only(self) -> str | None: ...
+    def only(self) -> tuple[str, ...] | None: ...
 
 
 class Reading(Choice, Protocol):
@@ -78,7 +78,9 @@ def family_key() -> Any:
 
 def only_key() -> Any:
     """Return the option that chooses among conditions that differ in more than network and mode."""
-    return xfw.key(None, help="KEY=VALUE: the conditions to show, where they differ in more than network and mode")
+    return xfw.key(
+        None, help="KEY=VALUE,VALUE: the conditions to show, where they differ in more than network and mode"
+    )
 
 
 @attrs.frozen
@@ -214,30 +216,32 @@ def _first_loop(results: Results) -> int:
 def _chosen(results: Results, options: Choice) -> dict[int, dict[str, Any]]:
     """Return the whole values of the conditions that the options ask for, by number."""
     every = {index: {**results.config, **values} for index, values in enumerate(results.conditions)}
-    wanted = dict(_assignments(options.only))
+    wanted = _assignments(options.only)
     if options.family:
-        wanted["family"] = options.family
+        wanted["family"] = [options.family]
     chosen = {index: values for index, values in every.items() if _matches(values, wanted)}
     if not chosen:
-        asked = " ".join(f"{name}={value}" for name, value in wanted.items())
+        asked = " ".join(f"{name}={','.join(texts)}" for name, texts in wanted.items())
         labels = "; ".join(results.condition_labels())
         raise WrongInput(f"run {results.run} has no condition with {asked}", hint=f"it has: {labels}")
     return chosen
 
 
-def _assignments(text: str | None) -> Iterator[tuple[str, str]]:
-    from xfw.config.keys import split_points
-    from xfw.config.points import split_assignment
+def _assignments(parts: Sequence[str] | None) -> dict[str, list[str]]:
+    """Return the values to keep of each key; a part without ``=`` is one more value of the key before it."""
+    wanted: dict[str, list[str]] = {}
+    name = ""
+    for part in parts or ():
+        left, sign, right = part.partition("=")
+        name, text = (left.strip(), right.strip()) if sign else (name, part.strip())
+        if not name:
+            raise WrongInput(f"$.only: found '{part}', expected KEY=VALUE")
+        wanted.setdefault(name, []).append(text)
+    return wanted
 
-    for part in split_points(text) if text else []:
-        try:
-            yield split_assignment(part)
-        except ValueError as error:
-            raise WrongInput(f"$.only: {error}") from None
 
-
-def _matches(values: Mapping[str, Any], wanted: Mapping[str, str]) -> bool:
-    return all(_same(values.get(name), text) for name, text in wanted.items())
+def _matches(values: Mapping[str, Any], wanted: Mapping[str, Sequence[str]]) -> bool:
+    return all(any(_same(values.get(name), text) for text in texts) for name, texts in wanted.items())
 
 
 def _same(value: Any, text: str) -> bool:

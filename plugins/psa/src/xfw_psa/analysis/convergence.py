@@ -52,7 +52,7 @@ class Options:
     )
     rules: str = xfw.key("final", choices=regimes.RULE_SETS, help="rules of the regimes in the panels")
     family: str | None = cells.family_key()
-    only: str | None = cells.only_key()
+    only: tuple[str, ...] | None = cells.only_key()
 
 
 @attrs.frozen(eq=False)

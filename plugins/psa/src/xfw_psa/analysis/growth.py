@@ -136,7 +136,7 @@ class Options:
         None, help="one row per trial, or one per network and mode; default: CSV by trial, Markdown merged"
     )
     family: str | None = cells.family_key()
-    only: str | None = cells.only_key()
+    only: tuple[str, ...] | None = cells.only_key()
 
 
 def analyse(results: Results | None, options: Options, output: Output) -> None:

@@ -56,7 +56,7 @@ class Options:
     summary_file: str | None = cells.summary_file_key()
     trials_file: str | None = cells.trials_file_key()
     family: str | None = cells.family_key()
-    only: str | None = cells.only_key()
+    only: tuple[str, ...] | None = cells.only_key()
     test: str = xfw.key(
         "paired", choices=effects.TESTS, help="Ablation_Effects: t-test paired by trial index, as published, or Welch's"
     )

@@ -250,7 +250,7 @@ class Options:
     summary_file: str | None = cells.summary_file_key()
     trials_file: str | None = cells.trials_file_key()
     family: str | None = cells.family_key()
-    only: str | None = cells.only_key()
+    only: tuple[str, ...] | None = cells.only_key()
 
 
 def analyse(results: Results | None, options: Options, output: Output) -> None:
