@@ -83,7 +83,7 @@ class Preset:
     values: Mapping[str, Any]
     help: str
     trials: int | None = None
-    dtype: str = attrs.field(default="float32", validator=attrs.validators.in_(("float32", "float64")))
+    dtype: str = attrs.field(default="float32", validator=attrs.validators.in_(("float32", "float64", "bfloat16")))
 
 
 @attrs.frozen(eq=False)

@@ -120,7 +120,9 @@ class Options:
 @results_dir_option
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 @click.option(
-    "--dtype", type=click.Choice(("float32", "float64")), help="Precision.  [default: float32, or the preset's]"
+    "--dtype",
+    type=click.Choice(("float32", "float64", "bfloat16")),
+    help="Precision.  [default: float32, or the preset's]",
 )
 @click.option("--allow-tf32", is_flag=True, help="Let CUDA multiply in TF32.")
 @click.option("--strategy", type=click.Choice(STRATEGIES), help="How a block trains.  [default: auto]")
@@ -238,8 +240,8 @@ def execution_of(options: Options, earlier: Manifest | None, usual: str) -> Exec
 
     device = resolve_device(options.device)
     dtype = options.dtype or (earlier.execution.dtype if earlier is not None else usual)
-    if device == "mps" and dtype == "float64":
-        raise UserError("--dtype float64: the device mps has float32 only", hint="--device cpu has both", exit_code=2)
+    if device == "mps" and dtype != "float32":
+        raise UserError(f"--dtype {dtype}: the device mps has float32 only", hint="--device cpu has all", exit_code=2)
     return Execution(
         device=device,
         dtype=dtype,

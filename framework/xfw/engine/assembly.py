@@ -51,6 +51,7 @@ class Parts:
     datasets: Mapping[str, Dataset]
     epochs: Sequence[Pass]
     update: Update
+    short: bool
     build: Callable[[Sequence[int], Sequence[int], torch.dtype], Network]
     code: Callable[[torch.dtype], StepCode]
     words_T2: torch.Tensor
@@ -71,14 +72,9 @@ def assemble(manifest: Manifest, plan: BlockPlan, experiment: Experiment) -> Par
     keys = [int(member.key, 16) for member in lanes]
     optimizer = _optimizers(hooks, configs)
 
-    def build(chosen: Sequence[int], with_keys: Sequence[int], dtype: torch.dtype) -> Network:
-        models = [
-            initial_model(lambda lane=lane: hooks.build_model(config=configs[lane]), key)  # type: ignore[misc]
-            for lane, key in zip(chosen, with_keys, strict=True)
-        ]
-        return Network(models, device, dtype, groups_of(optimizer(chosen[0], models[0]), models[0]))
-
-    network = build(range(len(lanes)), keys, getattr(torch, manifest.execution.dtype))
+    build = _builder(hooks, configs, optimizer, device)
+    short = manifest.execution.dtype == "bfloat16"  # of products only: what is kept stays in float32
+    network = build(range(len(lanes)), keys, torch.float32 if short else getattr(torch, manifest.execution.dtype))
     _set_determinism(network)
     loaded = hooks.load_data(config=configs[0], sources=Sources(manifest.execution.data_dir or None))
     epochs = list(hooks.plan_passes(config=configs[0]))
@@ -88,7 +84,7 @@ def assemble(manifest: Manifest, plan: BlockPlan, experiment: Experiment) -> Par
 
     def code(dtype: torch.dtype) -> StepCode:
         data = {name: Resident(dataset, dtype) for name, dataset in datasets.items()}
-        return step_code(hooks, data, update.manual)
+        return step_code(hooks, data, update.manual, autocast=device.type if short else "")
 
     return Parts(
         lanes=lanes,
@@ -98,11 +94,27 @@ def assemble(manifest: Manifest, plan: BlockPlan, experiment: Experiment) -> Par
         epochs=epochs,
         update=update,
         build=build,
+        short=short,
         code=code,
         words_T2=key_words(keys, device),
         draw=_given_orders(hooks, lanes, configs),
         records=hooks.declare_records(config=configs[0]),
     )
+
+
+def _builder(
+    hooks: Any, configs: Sequence[Any], optimizer: Callable[[int, torch.nn.Module], Any], device: torch.device
+) -> Callable[[Sequence[int], Sequence[int], torch.dtype], Network]:
+    """Return the function that builds the network of some lanes under keys of their own."""
+
+    def build(chosen: Sequence[int], with_keys: Sequence[int], dtype: torch.dtype) -> Network:
+        models = [
+            initial_model(lambda lane=lane: hooks.build_model(config=configs[lane]), key)  # type: ignore[misc]
+            for lane, key in zip(chosen, with_keys, strict=True)
+        ]
+        return Network(models, device, dtype, groups_of(optimizer(chosen[0], models[0]), models[0]))
+
+    return build
 
 
 def _optimizers(hooks: Any, configs: Sequence[Any]) -> Callable[[int, torch.nn.Module], Any]:
@@ -164,7 +176,7 @@ def make_trainer(parts: Parts, strategy: str, log: Callable[[str], None]) -> Tra
     network, words = parts.network, parts.words_T2
     streams = [stream for stream in parts.records.streams if stream.each == "step"]
     step_variables = {variable.name: variable for stream in streams for variable in stream.variables}
-    ways = fast_ways(network, strategy, log) if parts.update.manual is None else []
+    ways = fast_ways(network, strategy, log, short=parts.short) if parts.update.manual is None else []
     if strategy == "stack" and parts.update.manual is not None:
         log("stack: not used (train_step steps its own optimizer); the models run one by one")
     lanes = network.representatives() if ways else [0]
@@ -181,6 +193,7 @@ def make_trainer(parts: Parts, strategy: str, log: Callable[[str], None]) -> Tra
         network.device,
         network.dtype,
         log,
+        short=parts.short,
     )
     return Trainer(network, stepper, rehearsal, parts.update, parts.datasets, words, parts.draw, step_variables, log)
 

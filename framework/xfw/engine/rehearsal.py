@@ -38,15 +38,19 @@ REFUSALS = (NotTwinned, RuntimeError, TypeError, ValueError, LookupError, Attrib
 """What torch and Python raise where a model cannot be run in some way."""
 
 EXACT, SINGLE, SHORT = (1e-9, 1e-12), (1e-3, 1e-5), (3e-2, 1e-3)
-"""Largest differences in double and in single precision, and where products are shortened (TF32).
+"""Largest differences in double and in single precision, and where products are shortened (TF32, bfloat16).
 
 Relative to the largest entry of a tensor, and to the largest of all tensors: below that part an entry may be rounding
 alone (its true value may be zero).
 """
 
 
-def fast_ways(network: Network, strategy: str, log: Callable[[str], None]) -> list[str]:
-    """Return the fast ways that the network's layers admit under a strategy, the fastest first."""
+def fast_ways(network: Network, strategy: str, log: Callable[[str], None], *, short: bool = False) -> list[str]:
+    """Return the fast ways that the network's layers admit under a strategy, the fastest first.
+
+    Where products are ``short`` (bfloat16) only the twin does what single models do: under ``vmap`` autocast leaves
+    convolutions and attention in float32 and returns float32 from linear layers.
+    """
     if strategy != "stack":
         return []
     if network.obstacle:
@@ -54,6 +58,8 @@ def fast_ways(network: Network, strategy: str, log: Callable[[str], None]) -> li
         return []
     assert network.template is not None
     ways = [] if network.shared or refusal(network.template) else ["twin"]
+    if short:
+        return ways
     if ways and has_kernels(network.device) and NarrowTwin.fits(network, layers_of(network.template)):
         ways = ["narrow", *ways]
     if network.device.type == "cpu" and any(
@@ -116,8 +122,14 @@ class Rehearsal:
         device: torch.device,
         dtype: torch.dtype,
         log: Callable[[str], None],
+        *,
+        short: bool = False,
     ) -> None:
-        """``make_network`` builds models as the plugin makes them, at least two; ``make_code`` the code they run."""
+        """``make_network`` builds models as the plugin makes them, at least two; ``make_code`` the code they run.
+
+        ``short`` says that this code runs its products in bfloat16.
+        """
+        self._short = short
         self.ways, self._make_network, self._make_code = list(ways), make_network, make_code
         self._datasets, self._device, self._dtype, self._log = datasets, device, dtype, log
         # In double precision and with generic numbers, where the model admits them.
@@ -155,7 +167,7 @@ class Rehearsal:
         if not self.ways and self._device.type != "cuda":
             return MODULES
         references = [self._reference(act, steps)]
-        if self._device.type == "cuda" and references[0][0].network.dtype != self._dtype:
+        if (self._device.type == "cuda" or self._short) and references[0][0].network.dtype != self._dtype:
             stage = self._stage(self._dtype, True)  # kernels of single precision of their own
             references.append((stage, self._watched(stage, act, steps)))
         for way in self.ways:
@@ -174,7 +186,8 @@ class Rehearsal:
     def _try(self, way: str, stage: _Stage, reference: _Outcome, act: Act, steps: int) -> str:
         """Return why a way does not do what single models do, or an empty string."""
         tolerance = EXACT if stage.network.dtype == torch.float64 else SINGLE
-        if stage.network.dtype != torch.float64 and torch.get_float32_matmul_precision() != "highest":
+        tf32 = torch.get_float32_matmul_precision() != "highest"
+        if stage.network.dtype != torch.float64 and (tf32 or self._short):
             tolerance = SHORT
         try:
             if way not in stage.ways:
@@ -334,7 +347,9 @@ def _disagreement(found: _Outcome, reference: _Outcome, tolerance: tuple[float, 
         if own.keys() != expected.keys():
             return "returns other metrics than the single model"
         for name, value in expected.items():
-            if reason := _difference(f"'{name}'", own[name], value, relative, noise):
+            # Where products are short, an example or two may change sides; the model's outputs are compared as well.
+            counts = 2.0 if relative == SHORT[0] and not value.is_floating_point() else noise
+            if reason := _difference(f"'{name}'", own[name], value, relative, counts):
                 return reason
     for own, expected in zip(found.gradients, reference.gradients, strict=True):
         if own.keys() != expected.keys():

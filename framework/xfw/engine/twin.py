@@ -69,8 +69,9 @@ class _Affine(torch.autograd.Function):
         grad_weight_TOI: torch.Tensor,
         grad_bias_TO: torch.Tensor | None,
     ) -> torch.Tensor:
+        ctx.targets, ctx.dtype = (grad_weight_TOI, grad_bias_TO), x_TBI.dtype
+        x_TBI, weight_TOI, bias_TO = _shortened(x_TBI, weight_TOI, bias_TO)
         ctx.save_for_backward(x_TBI, weight_TOI)
-        ctx.targets = (grad_weight_TOI, grad_bias_TO)
         return _affine(x_TBI, weight_TOI, bias_TO)
 
     @staticmethod
@@ -81,14 +82,23 @@ class _Affine(torch.autograd.Function):
         grad_TOB = grad_TBO.transpose(1, 2)
         grad_x = None
         if ctx.needs_input_grad[0]:
-            grad_x = _products(weight_TOI.transpose(1, 2), grad_TOB, x_TBI.shape[1]).transpose(1, 2)
-        if grad_weight_TOI.is_cuda:
+            grad_x = _products(weight_TOI.transpose(1, 2), grad_TOB, x_TBI.shape[1]).transpose(1, 2).to(ctx.dtype)
+        if grad_weight_TOI.is_cuda and grad_TOB.dtype == grad_weight_TOI.dtype:
             torch.bmm(grad_TOB, x_TBI, out=grad_weight_TOI)
         else:  # on CPU a batched product into a strided result falls back to one product a trial
             grad_weight_TOI.copy_(_products(grad_TOB, x_TBI, x_TBI.shape[1]))
         if grad_bias_TO is not None:
-            torch.sum(grad_TOB, dim=2, out=grad_bias_TO)
+            torch.sum(grad_TOB, dim=2, dtype=grad_bias_TO.dtype, out=grad_bias_TO)
         return grad_x, None, None, None, None
+
+
+def _shortened(*tensors: torch.Tensor | None) -> Any:
+    """Return the operands of a product as autocast would cast them: float32 to its type, the rest as it is."""
+    kind = next(tensor for tensor in tensors if tensor is not None).device.type
+    if not torch.is_autocast_enabled(kind):
+        return tensors
+    dtype = torch.get_autocast_dtype(kind)
+    return tuple(t if t is None or t.dtype == torch.float64 else t.to(dtype) for t in tensors)
 
 
 def _products(a: torch.Tensor, b: torch.Tensor, batch: int) -> torch.Tensor:
@@ -101,7 +111,8 @@ def _products(a: torch.Tensor, b: torch.Tensor, batch: int) -> torch.Tensor:
     if a.is_cuda:
         return torch.bmm(a, b)
     if a.shape[1] == 1 or b.shape[2] == 1:
-        return (a.unsqueeze(3) * b.unsqueeze(1)).sum(2)
+        exact = torch.float32 if a.dtype == torch.bfloat16 else a.dtype
+        return (a.to(exact).unsqueeze(3) * b.unsqueeze(1)).sum(2).to(a.dtype)
     if batch % ALIGNMENT == 0:
         return torch.bmm(a, b)
     fresh = torch.contiguous_format
@@ -144,7 +155,7 @@ class TwinLinear(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not torch.is_grad_enabled():
-            return _affine(x, self.weight_TOI, self.bias_TO)
+            return _affine(*_shortened(x, self.weight_TOI, self.bias_TO))
         if x.dim() == 2:
             x = x.expand(self.weight_TOI.shape[0], *x.shape)
         y: torch.Tensor = _Affine.apply(x, self.weight_TOI, self.bias_TO, self.grad_weight_TOI, self.grad_bias_TO)
@@ -175,10 +186,15 @@ class _Call(torch.autograd.Function):
         with twin.guard():
             output = twin.module(*moved)
         if isinstance(output, torch.Tensor):
-            return output, 0
+            return _widened(output), 0
         if isinstance(output, tuple) and all(isinstance(part, torch.Tensor) for part in output):
-            return output, tuple(0 for _ in output)
+            return tuple(map(_widened, output)), tuple(0 for _ in output)
         raise NotTwinned(f"forward returns a {type(output).__name__}, not a tensor or a tuple of tensors")
+
+
+def _widened(output: torch.Tensor) -> torch.Tensor:
+    """Return what leaves the model in float32: a loss under ``vmap`` is not taken there by autocast, as it is alone."""
+    return output.float() if output.dtype == torch.bfloat16 else output
 
 
 def _stacked(arg: Any, dim: int | None, lanes: int) -> Any:

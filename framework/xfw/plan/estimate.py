@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Estimate", "OnceOnly", "Shape", "estimate", "estimated", "measure"]
 
 T = TypeVar("T")
-ITEM_SIZES = {"float32": 4, "float64": 8}
+ITEM_SIZES = {"bfloat16": 4, "float32": 4, "float64": 8}
 
 
 @attrs.frozen
