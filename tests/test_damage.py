@@ -1,6 +1,6 @@
 """Single flipped bits and truncations in every file of a run: whoever reads it gets the right data or a clear error.
 
-``XFW_DAMAGES`` sets how many there are (default 70, dealt over the kinds of file), ``XFW_DAMAGE_SEED`` which.
+``XFW_DAMAGES`` sets how many there are (default 90, dealt over the kinds of file), ``XFW_DAMAGE_SEED`` which.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from xfw.manifest import Member
 from xfw.plan.history import block_timings
 from xfw.store import artifacts, claims
 from xfw.store.commit import Commit, Committer, load_state
-from xfw.store.contents import gather
+from xfw.store.contents import gathered
 from xfw.store.lineage import trial_sources
 from xfw.store.merge import merge
 from xfw.store.results import open_run
@@ -32,13 +32,15 @@ from xfw.store.seal import seal
 from xfw.testing.runs import RECORDS, commit_rows, make_manifest
 from xfw.testing.small import install
 
-DAMAGES = int(os.environ.get("XFW_DAMAGES", "70"))
+DAMAGES = int(os.environ.get("XFW_DAMAGES", "90"))
 SEED = int(os.environ.get("XFW_DAMAGE_SEED", "0")) or random.SystemRandom().randrange(1, 2**31)
 KINDS = {
     "plan": "run.toml",
     "declaration": "records.json",
     "sealed": "run.h5",
     "checksum": "run.h5.sha256",
+    "claim": "blocks/*/claim-*.toml",
+    "end": "blocks/*/end-*.toml",
     "state": "blocks/*/state-*.h5",
     "segment": "blocks/*/segments/*.h5",
     "artifact": "artifacts/*/*.npy",
@@ -124,6 +126,14 @@ def read_merged(run: RunDir, other: RunDir) -> Any:
     return read_results(made, made)[3:]
 
 
+def read_blocks(run: RunDir, _other: RunDir) -> Any:
+    with gathered(run) as blocks:
+        return [
+            (block.status, block.records, {name: [block.array(name, lane) for lane in (0, 1)] for name in block.arrays})
+            for block in blocks
+        ]
+
+
 def read_history(run: RunDir, _other: RunDir) -> Any:
     timings = [timing for timing in block_timings(run.results_dir, "demo") if timing.manifest.run == run.id]
     if not timings:
@@ -133,7 +143,7 @@ def read_history(run: RunDir, _other: RunDir) -> Any:
 
 READERS: dict[str, Callable[[RunDir, RunDir], Any]] = {
     "results": read_results,
-    "blocks": lambda run, _: gather(run),
+    "blocks": read_blocks,
     "states": lambda run, _: [load_state(run.block_dir(index)) for index in (0, 1)],
     "plan": lambda run, _: (run.manifest, run.records, run.block_states()),
     "--from": read_sources,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 from functools import partial
+from pathlib import Path
 
 import attrs
 import numpy as np
@@ -325,3 +327,35 @@ def test_a_measured_duration_counts_more_than_an_expected_one(tmp_path):
     committer.commit(rows(0, 1))
     now[0] = 11.0
     assert committer.due()
+
+
+def test_a_commit_writes_new_arrays_only(tmp_path):
+    """Whatever has been set so far, the next commit is as small as what is new, and nothing is lost."""
+    committer = Committer(tmp_path)
+    large, sizes = np.random.default_rng(0).random((2, 100_000)), []
+    for number in range(4):
+        before = sum(path.stat().st_size for path in tmp_path.rglob("*.h5"))
+        arrays = {"large": large} if number == 0 else {"small": np.array([number, number])} if number == 2 else {}
+        committer.commit(attrs.evolve(rows(number, 1), arrays=arrays))
+        sizes.append(sum(path.stat().st_size for path in tmp_path.rglob("*.h5")) - before)
+    assert sizes[0] > large.nbytes
+    assert max(sizes[1:]) < 50_000
+    again = Committer(tmp_path, load_state(tmp_path), attempt=2)
+    again.commit(attrs.evolve(rows(4, 1), arrays={"small": np.array([7, 8])}))
+    found = load_state(tmp_path)
+    np.testing.assert_array_equal(found.arrays["large"], large)
+    assert found.arrays["small"].tolist() == [7, 8]
+    assert load_state(tmp_path, with_state=False).arrays == {}
+
+
+def test_going_on_from_a_state_that_holds_its_arrays_keeps_them(tmp_path):
+    """xfw 0.1 kept arrays in the state, which the next commit replaces."""
+    golden = Path(__file__).parent / "golden" / "results" / "demo" / "demo-20260102-030405-0101" / "blocks" / "0001"
+    shutil.copytree(golden, tmp_path / golden.parent.parent.name / "blocks" / "0001")
+    block_dir = tmp_path / golden.parent.parent.name / "blocks" / "0001"
+    old = load_state(block_dir)
+    assert old.arrays["best"].tolist() == [100, 110] or old.arrays["best"].tolist() == [10, 110]
+    committer = Committer(block_dir, old, attempt=2)
+    committer.commit(Commit({}, {}, old.state, old.position, old.layout, old.status, final=True))
+    assert [path.name for path in block_dir.glob("state*")] == ["state-2.h5"]
+    assert load_state(block_dir).arrays["best"].tolist() == old.arrays["best"].tolist()

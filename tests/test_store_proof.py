@@ -22,7 +22,6 @@ from xfw.errors import UserError
 from xfw.experiment import Array, Records, Stream, Variable
 from xfw.store import artifacts, atomic, claims, proof
 from xfw.store.commit import Commit, Committer, load_state
-from xfw.store.contents import gather
 from xfw.store.results import Results, open_run
 from xfw.store.rundir import RunDir, create_run
 from xfw.store.seal import seal
@@ -226,7 +225,7 @@ def test_blocks_of_another_run_are_refused_with_both_names(tmp_path):
     mine.run_file.unlink()
     shutil.rmtree(mine.path / "blocks")
     shutil.copytree(other.path / "blocks", mine.path / "blocks")
-    for reader in (seal, gather, lambda run: load_state(run.block_dir(0))):
+    for reader in (seal, lambda run: load_state(run.block_dir(0))):
         with pytest.raises(UserError, match=f"block 0000 of run {other.id}.* block 0000 of run {mine.id}"):
             reader(mine)
 

@@ -182,14 +182,16 @@ def open_regular(path: Path) -> BufferedReader:
             raise damaged(path, "it is not a regular file")
         return path.open("rb")
     except OSError as error:
+        if path.is_symlink() and not path.exists():
+            raise damaged(path, "it is a link that leads nowhere") from error
         raise unreadable(path, error) from error
 
 
-def read(path: Path) -> bytes:
-    """Return the content of a regular file; UserError where it cannot be read."""
+def read(path: Path, most: int = -1) -> bytes:
+    """Return the content of a regular file, up to ``most`` bytes; UserError where it cannot be read."""
     with open_regular(path) as file:
         try:
-            return file.read()
+            return file.read(most)
         except OSError as error:
             raise unreadable(path, error) from error
 
@@ -209,12 +211,12 @@ def to_toml(content: dict[str, Any]) -> bytes:
     return b"# xfw sha256 %b\n%b" % (hashlib.sha256(body).hexdigest().encode(), body)
 
 
-def from_toml(path: Path, hint: str = RESTORE) -> dict[str, Any]:
-    """Read a file of ``to_toml``; UserError where its content is not what was written.
+def from_toml(path: Path, hint: str = RESTORE, most: int = 1 << 30) -> dict[str, Any]:
+    """Read a file of ``to_toml`` of ``most`` bytes; UserError where its content is not what was written.
 
     One without the comment is taken as it is: xfw wrote none before format 1.2 of ``run.h5``.
     """
-    data = read(path)
+    data = read(path, most)
     if data.startswith(b"#"):
         line = FIRST_LINE.match(data)
         if line is None or hashlib.sha256(data[line.end() :]).hexdigest().encode() != line[1]:

@@ -7,7 +7,6 @@ import platform
 import re
 import socket
 import time
-import tomllib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +14,6 @@ from typing import Any, TypeVar
 
 import attrs
 import cattrs
-import tomli_w
 
 from xfw.errors import UserError
 from xfw.store import atomic
@@ -235,7 +233,7 @@ def block_state(block_dir: Path) -> BlockState:
     if os.path.lexists(ended := end_path(block_dir, attempt)):
         end = numbered(ended, End, attempt)
         if end.state not in ENDS:
-            raise damaged(ended, f"found state '{end.state}', expected one of {', '.join(ENDS)}")
+            raise atomic.damaged(ended, f"found state '{end.state}', expected one of {', '.join(ENDS)}")
         return BlockState(end.state, attempt, claim, end)
     return BlockState(RUNNING if is_alive(path, claim) else LOST, attempt, claim)
 
@@ -244,7 +242,7 @@ def numbered(path: Path, kind: type[Numbered], attempt: int) -> Numbered:
     """Read what a file says of an attempt; UserError where it is of another one."""
     content = read(path, kind)
     if content.attempt != attempt:
-        raise damaged(path, f"it is of attempt {content.attempt}")
+        raise atomic.damaged(path, f"it is of attempt {content.attempt}")
     return content
 
 
@@ -341,34 +339,16 @@ def now() -> str:
 
 
 def to_toml(value: Any) -> bytes:
-    """Return an attrs value as TOML."""
-    return tomli_w.dumps(attrs.asdict(value)).encode()
+    """Return an attrs value as TOML behind its checksum."""
+    return atomic.to_toml(attrs.asdict(value))
 
 
 def read(path: Path, kind: type[T]) -> T:
-    """Return the content of a small file of ours; UserError that names it where it is not whole.
+    """Return the content of a small file of ours; UserError that names it where it is not what was written.
 
     Keys that this version does not know are passed over.
     """
-    try:
-        if not path.is_file():
-            raise ValueError("it is not a regular file")
-        with path.open("rb") as file:
-            content = tomllib.loads(file.read(LARGEST).decode())
-        return CONVERTER.structure(content, kind)
-    except cattrs.BaseValidationError as error:
-        reason = "; ".join(cattrs.transform_error(error))
-    except OSError as error:
-        reason = error.strerror or str(error)
-    except ValueError as error:
-        reason = str(error)
-    raise damaged(path, reason)
-
-
-def damaged(path: Path, reason: str) -> UserError:
-    """Return the error for a file that does not hold what it should."""
-    hint = "it was left as it is; restore it from a copy, or start a new run"
-    return UserError(f"{path} is damaged: {reason}", hint=hint, exit_code=2)
+    return atomic.structured(path, atomic.from_toml(path, most=LARGEST), kind, converter=CONVERTER)
 
 
 def plain(value: Any, kind: type[Any]) -> Any:

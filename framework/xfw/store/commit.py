@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import numpy as np
 from numpy.typing import NDArray
 
 from xfw.store import atomic, segments
-from xfw.store.state import ArrayValue, Restored, load_state, remove_older, write_state
+from xfw.store.segments import ArrayValue, StoredArray
+from xfw.store.state import Restored, load_state, remove_older, write_state
 
 __all__ = ["Commit", "Committer", "Restored", "load_state"]
 
@@ -65,7 +67,10 @@ class Committer:
         self._fence = fence
         self._clock = clock
         self._shortest = shortest
-        self._arrays: dict[str, ArrayValue] = dict(restored.arrays) if restored else {}
+        self._homes: dict[str, StoredArray] = dict(restored.homes) if restored else {}
+        # xfw 0.1 kept arrays in the state, which the next one replaces: they are written again.
+        inside = [name for name, home in self._homes.items() if home.path.parent == block_dir]
+        self._again = {name: restored.arrays[name] for name in inside} if restored else {}
         self._rows: dict[str, int] = dict(restored.rows) if restored else {}
         self._segments = restored.segments if restored else ()
         self._recovered = False
@@ -90,19 +95,23 @@ class Committer:
         """
         self._fence()
         began = self._clock()
-        arrays = {**self._arrays, **commit.arrays}
+        arrays = {**self._again, **commit.arrays}
         added = {stream: new for stream, new in segments.row_counts(commit.records).items() if new}
         written = self._segments
-        if added:
+        homes = dict(self._homes)
+        if added or arrays:
             written += (self._attempt,)
             records = {stream: commit.records[stream] for stream in added}
-            segments.write(self._block_dir, len(written), self._rows, records, self._attempt)
+            segments.write(self._block_dir, len(written), self._rows, records, self._attempt, arrays)
+            path = segments.path_of(self._block_dir, len(written), self._attempt)
+            for name, value in arrays.items():
+                homes[name] = StoredArray(path, name, 0 if isinstance(value, np.ndarray) else len(value))
         rows = self._rows | {stream: self._rows.get(stream, 0) + new for stream, new in added.items()}
         write_state(
             self._block_dir,
             Restored(
                 state=commit.state,
-                arrays=arrays,
+                arrays={},
                 position=commit.position,
                 layout=commit.layout,
                 status=tuple(commit.status),
@@ -111,9 +120,10 @@ class Committer:
                 final=commit.final,
                 elapsed=self._before + began - self._began,
                 attempt=self._attempt,
+                homes=homes,
             ),
         )
-        self._segments, self._rows, self._arrays = written, rows, arrays
+        self._segments, self._rows, self._homes, self._again = written, rows, homes, {}
         if not self._recovered:
             segments.recover(self._block_dir, written)
             remove_older(self._block_dir, self._attempt)

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from typing import Any, Protocol
 
 import attrs
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from xfw.manifest import BlockPlan
-from xfw.store import claims, segments
+from xfw.store import claims, hdf5, segments
 from xfw.store.rundir import RunDir
-from xfw.store.state import ArrayValue, load_state
+from xfw.store.segments import StoredArray
+from xfw.store.state import load_state
 
-__all__ = ["BlockPart", "Content", "Part", "TrialColumns", "gather", "padding", "strategy_of"]
+__all__ = ["WHOLE", "BlockPart", "Content", "Part", "Recent", "TrialColumns", "gathered", "padding", "strategy_of"]
 
 FINISHED = ("done", "diverged")
+ROOM = 64 * 1024 * 1024
+WHOLE = 4 * 1024 * 1024
+"""Bytes of an array of one part up to which it is read at once."""
+
 Shape = tuple[int, ...]
 
 
@@ -116,9 +123,26 @@ class Content:
         return part.array(name, lane)
 
 
+class Recent:
+    """Arrays that were read lately, as many as have room in ``ROOM`` bytes."""
+
+    def __init__(self) -> None:
+        self._held: OrderedDict[Any, NDArray[Any]] = OrderedDict()
+        self._size = 0
+
+    def get(self, key: Any, read: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+        """Return what ``read`` returned for this key, now or earlier."""
+        if key not in self._held:
+            self._held[key] = read()
+            self._size += self._held[key].nbytes
+            while self._size > ROOM and len(self._held) > 1:
+                self._size -= self._held.popitem(last=False)[1].nbytes
+        return self._held[key]
+
+
 @attrs.frozen(eq=False)
 class BlockPart:
-    """What one block has committed, without its idle lanes; ``records`` are (row, trial, ...)."""
+    """What one block has committed, without its idle lanes; ``records`` are (row, trial, ...), arrays stay in files."""
 
     places: tuple[int, ...]
     status: tuple[str, ...]
@@ -127,7 +151,9 @@ class BlockPart:
     strategy: str
     first_epoch: int
     records: Mapping[str, Mapping[str, NDArray[Any]]]
-    arrays: Mapping[str, ArrayValue]
+    arrays: Mapping[str, StoredArray]
+    files: hdf5.Pool[h5py.File]
+    recent: Recent
 
     def streams(self) -> Mapping[str, Sequence[str]]:
         return {stream: list(variables) for stream, variables in self.records.items()}
@@ -140,30 +166,39 @@ class BlockPart:
         return np.moveaxis(self.records[stream][variable], 1, 0)
 
     def shapes(self) -> Mapping[str, Mapping[int, Shape]]:
-        lanes = range(len(self.places))
-        return {name: {lane: np.shape(values[lane]) for lane in lanes} for name, values in self.arrays.items()}
+        return {name: home.shapes(self.files[home.path], len(self.places)) for name, home in self.arrays.items()}
 
     def array(self, name: str, lane: int) -> NDArray[Any]:
-        value = self.arrays[name][lane]
-        return np.asarray(value, object) if isinstance(value, str) else np.asarray(value)
+        home = self.arrays[name]
+        file = self.files[home.path]
+        if home.trials or file[f"arrays/{name}"].nbytes > WHOLE:
+            return home.of_trial(file, lane)
+        whole = self.recent.get((home.path, name), lambda: np.asarray(home.load(file)))
+        return np.asarray(whole[lane], whole.dtype)
 
 
-def gather(run: RunDir) -> list[BlockPart]:
+@contextmanager
+def gathered(run: RunDir) -> Iterator[list[BlockPart]]:
     """Read what the blocks of a run have committed; a damaged file raises UserError."""
     position = {(member.condition, member.trial): place for place, member in enumerate(run.manifest.members())}
-    return [
-        read_block(run, plan, tuple(position[member.condition, member.trial] for member in plan.members))
-        for plan in run.manifest.blocks
-    ]
+    recent = Recent()
+    with closing(hdf5.Pool(hdf5.open_file)) as files:
+        blocks = []
+        for plan in run.manifest.blocks:
+            places = tuple(position[member.condition, member.trial] for member in plan.members)
+            blocks.append(read_block(run, plan.index, places, files, recent))
+        yield blocks
 
 
-def read_block(run: RunDir, plan: BlockPlan, places: tuple[int, ...]) -> BlockPart:
-    """Read one block, without its idle lanes."""
-    directory, size = run.block_dir(plan.index), len(places)
+def read_block(
+    run: RunDir, index: int, places: tuple[int, ...], files: hdf5.Pool[h5py.File], recent: Recent
+) -> BlockPart:
+    """Read one block, without its idle lanes; every file that counts is verified."""
+    directory, size = run.block_dir(index), len(places)
     block = claims.block_state(directory)
     restored = load_state(directory, with_state=False)
     if restored is None:
-        return BlockPart(places, (block.state,) * size, block.attempts, 0.0, "", 0, {}, {})
+        return BlockPart(places, (block.state,) * size, block.attempts, 0.0, "", 0, {}, {}, files, recent)
     records = segments.read_all(directory, restored.segments)
     unfinished = claims.DONE if restored.final else block.state
     return BlockPart(
@@ -177,7 +212,9 @@ def read_block(run: RunDir, plan: BlockPlan, places: tuple[int, ...]) -> BlockPa
             stream: {name: values[:, :size] for name, values in variables.items()}
             for stream, variables in records.items()
         },
-        arrays=restored.arrays,
+        arrays=restored.homes,
+        files=files,
+        recent=recent,
     )
 
 

@@ -8,11 +8,12 @@ import json
 import math
 import os
 import re
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import h5py
 import numpy as np
@@ -25,6 +26,7 @@ from xfw.store.proof import HEADER, stored_digest
 from xfw.store.schema import canonical_dtype
 
 __all__ = [
+    "Pool",
     "Scales",
     "attribute",
     "check_format",
@@ -46,6 +48,13 @@ __all__ = [
     "write_sealed",
     "write_values",
 ]
+
+
+class Closes(Protocol):
+    def close(self) -> None: ...
+
+
+T = TypeVar("T", bound=Closes)
 
 MOST_COMPRESSED = 1100
 """More than the factor by which deflate can shrink anything."""
@@ -146,6 +155,37 @@ def write_file(path: Path, fill: Callable[[h5py.File], None]) -> None:
         sink.sync()
 
 
+class Pool(Generic[T]):
+    """Files that are read in turn, of which only so many are open at once as the system allows."""
+
+    def __init__(self, open_one: Callable[[Path], T]) -> None:
+        self._open_one = open_one
+        self._open: OrderedDict[Path, T] = OrderedDict()
+
+    def __getitem__(self, path: Path) -> T:
+        if path not in self._open:
+            if len(self._open) >= most_open():
+                self._open.popitem(last=False)[1].close()
+            self._open[path] = self._open_one(path)
+        self._open.move_to_end(path)
+        return self._open[path]
+
+    def close(self) -> None:
+        """Close all files."""
+        while self._open:
+            self._open.popitem()[1].close()
+
+
+def most_open() -> int:
+    """Return how many files a pool may hold open: a quarter of what the system lets this process have."""
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows
+        return 64
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(4, min(256, soft // 4))
+
+
 @contextmanager
 def read_sealed(path: Path, kind: str) -> Iterator[h5py.File]:
     """Open a file of ``write_sealed`` after verifying every byte of it; a damaged one is left untouched."""
@@ -241,7 +281,8 @@ def read_json(group: h5py.Group, name: str) -> Any:
 def subgroup(parent: h5py.Group, path: str) -> h5py.Group:
     """Return a group below ``parent``, made (with its order tracked, at every level) where it does not exist."""
     for name in path.split("/"):
-        parent = parent[name] if name in parent else parent.create_group(name, track_order=True)
+        found = parent.get(name)
+        parent = parent.create_group(name, track_order=True) if found is None else found
     return parent
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,8 @@ from xfw.config.structure import canonical, config_hash, flatten, nested
 from xfw.errors import Problem, UserError, WrongInput
 from xfw.experiment import Records, Stream
 from xfw.manifest import BlockPlan, Condition, Execution, Manifest, Member, Source
-from xfw.store import atomic, claims
-from xfw.store.contents import Content, TrialColumns
+from xfw.store import atomic, claims, hdf5
+from xfw.store.contents import WHOLE, Content, Recent, TrialColumns
 from xfw.store.results import Results, open_run
 from xfw.store.rundir import RunDir, create_run
 from xfw.store.seal import write
@@ -30,9 +30,6 @@ __all__ = ["SEVERAL_SEEDS", "merge"]
 
 SEVERAL_SEEDS = -1
 """The seed that a run has which was merged from runs of different seeds; each trial's own is in ``/seed``."""
-
-WHOLE = 16 * 1024 * 1024
-"""Bytes of an array of one run up to which it is read at once."""
 
 MOST = 10
 """Differences that are listed before the rest is counted."""
@@ -48,76 +45,47 @@ def merge(runs: Sequence[RunDir], results_dir: Path, command: Sequence[str]) -> 
     """
     ordered = sorted({run.path.resolve(): run for run in runs}.values(), key=age)
     check(ordered)
-    with closing(Opened()) as opened:
-        results = [opened.first(run) for run in ordered]
-        flats = [configurations(sealed) for sealed in results]
-        conditions, numbers = numbered(flats)
-        refuse_repeated(results, flats, numbers)
-        places, columns = placed(results, numbers)
-        manifest = manifest_of(ordered, results, conditions, numbers, command)
-        made = create_run(results_dir, manifest, [run.records for run in ordered], claimed=True)
-        with ExitStack() as undo:
-            undo.callback(shutil.rmtree, made.path)
-            parts = [SealedPart(opened, run, own) for run, own in zip(ordered, places, strict=True)]
-            write(made, Content(parts), columns)
-            undo.pop_all()  # it is whole: keep it
-        claims.claim_run(made.path).unlink()
+    results = [checked(run) for run in ordered]
+    flats = [configurations(sealed) for sealed in results]
+    conditions, numbers = numbered(flats)
+    refuse_repeated(results, flats, numbers)
+    places, columns = placed(results, numbers)
+    manifest = manifest_of(ordered, results, conditions, numbers, command)
+    made = create_run(results_dir, manifest, [run.records for run in ordered], claimed=True)
+    with closing(hdf5.Pool(partial(Results, as_is=True))) as opened, ExitStack() as undo:  # they are checked
+        undo.callback(shutil.rmtree, made.path)
+        recent = Recent()
+        parts = [SealedPart(opened, run.run_file, own, recent) for run, own in zip(ordered, places, strict=True)]
+        write(made, Content(parts), columns)
+        undo.pop_all()  # it is whole: keep it
+    claims.claim_run(made.path).unlink()
     return made
 
 
-class Opened:
-    """The sealed files of many runs, of which only so many are open at once as the system allows."""
-
-    def __init__(self) -> None:
-        self._open: OrderedDict[Path, Results] = OrderedDict()
-
-    def first(self, run: RunDir) -> Results:
-        """Check the sealed file of a run, and return its columns of trials and conditions; the file is closed again."""
-        with open_run(run) as results:
-            for name in ("config", "conditions", "condition", "trial", "seeds", *COPIED):
-                getattr(results, name)  # it keeps them
-        return results
-
-    def __getitem__(self, run: RunDir) -> Results:
-        if run.path not in self._open:
-            if len(self._open) >= most_open():
-                self._open.popitem(last=False)[1].close()
-            self._open[run.path] = Results(run.run_file, as_is=True)  # checked when it was opened first
-        self._open.move_to_end(run.path)
-        return self._open[run.path]
-
-    def close(self) -> None:
-        """Close all files."""
-        for results in self._open.values():
-            results.close()
-
-
-def most_open() -> int:
-    """Return how many sealed files may be open at once: a quarter of what the system lets this process have."""
-    try:
-        import resource
-    except ModuleNotFoundError:  # Windows
-        return 64
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(4, min(256, soft // 4))
+def checked(run: RunDir) -> Results:
+    """Check the sealed file of a run, and return its columns of trials and conditions; the file is closed again."""
+    with open_run(run) as results:
+        for name in ("config", "conditions", "condition", "trial", "seeds", *COPIED):
+            getattr(results, name)  # it keeps them
+    return results
 
 
 @attrs.define(eq=False, slots=False)
 class SealedPart:
     """The trials of one of the merged runs (``Part`` of a new sealed file)."""
 
-    opened: Opened
-    run: RunDir
+    opened: hdf5.Pool[Results]
+    file: Path
     places: tuple[int, ...]
+    recent: Recent
     _counts: dict[str, NDArray[np.int64]] = attrs.field(factory=dict, init=False)
-    _whole: dict[str, NDArray[Any]] = attrs.field(factory=dict, init=False)
 
     def streams(self) -> Mapping[str, Sequence[str]]:
         return self._streams
 
     @cached_property
     def _streams(self) -> Mapping[str, Sequence[str]]:
-        results = self.opened[self.run]
+        results = self.opened[self.file]
         found = {}
         for stream in results.streams():
             coordinate = results.coordinate_name(stream)
@@ -130,7 +98,7 @@ class SealedPart:
         return self._counts[stream]
 
     def column(self, stream: str, variable: str) -> NDArray[Any]:
-        results = self.opened[self.run]
+        results = self.opened[self.file]
         coordinate = results.coordinate_name(stream)
         if variable != coordinate:
             return results.values(stream, variable)
@@ -144,7 +112,7 @@ class SealedPart:
 
     @cached_property
     def _shapes(self) -> Mapping[str, Mapping[int, tuple[int, ...]]]:
-        results, lanes = self.opened[self.run], range(len(self.places))
+        results, lanes = self.opened[self.file], range(len(self.places))
         found = {name: dict.fromkeys(lanes, results.shape(name)[1:]) for name in results.arrays()}
         for lane in lanes:
             for name, shape in results.ragged_shapes(lane).items():
@@ -153,16 +121,13 @@ class SealedPart:
 
     def array(self, name: str, lane: int) -> NDArray[Any]:
         """Return one trial's array; one that all trials have in one shape is read at once where it is small."""
-        results = self.opened[self.run]
+        results = self.opened[self.file]
         if name not in results.arrays():
             return results.ragged_array(lane, name)
         if math.prod(results.shape(name)) * 8 > WHOLE:
             return results.array(name, lane)
-        if name not in self._whole:
-            self._whole.clear()  # arrays are asked for one after another
-            self._whole[name] = results.array(name)
-        value = self._whole[name][lane]
-        return np.asarray(value, object) if isinstance(value, str) else np.asarray(value)
+        whole = self.recent.get((self.file, name), lambda: results.array(name))
+        return np.asarray(whole[lane], whole.dtype)
 
 
 def age(run: RunDir) -> tuple[str, str]:

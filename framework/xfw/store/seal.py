@@ -19,7 +19,7 @@ from xfw.experiment import Array, Records, Stream
 from xfw.manifest import Manifest
 from xfw.store import artifacts, atomic, hdf5, proof, schema
 from xfw.store.artifacts import Artifact
-from xfw.store.contents import BlockPart, Content, TrialColumns, gather, padding
+from xfw.store.contents import BlockPart, Content, TrialColumns, gathered, padding
 from xfw.store.hdf5 import Scales, describe, write_values
 from xfw.store.rundir import RunDir
 
@@ -49,8 +49,8 @@ def seal(run: RunDir) -> Path:
         raise UserError(f"run {run.id} was merged; it has no blocks to seal", hint=hint, exit_code=2)
     for _ in range(AGAIN):
         before = proof.commits(run)
-        blocks = gather(run)
-        write(run, Content(blocks), columns_of(run, blocks), before)
+        with gathered(run) as blocks:
+            write(run, Content(blocks), columns_of(run, blocks), before)
         if proof.commits(run) == before:
             break
     return run.run_file

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 import h5py
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,22 @@ from numpy.typing import NDArray
 from xfw.errors import UserError
 from xfw.store import atomic, hdf5
 
-__all__ = ["StreamRecords", "check_home", "home", "path_of", "read", "read_all", "recover", "row_counts", "write"]
+__all__ = [
+    "ArrayValue",
+    "StoredArray",
+    "StreamRecords",
+    "check_home",
+    "home",
+    "path_of",
+    "read",
+    "read_all",
+    "recover",
+    "row_counts",
+    "write",
+]
+
+ArrayValue = NDArray[Any] | Sequence[NDArray[Any]]
+"""One array with the trial as first axis, or one array per trial where their shapes differ."""
 
 StreamRecords = Mapping[str, Mapping[str, NDArray[Any]]]
 """Records by stream and variable: arrays whose first axes are row and trial."""
@@ -46,8 +62,15 @@ def check_home(path: Path, content: Mapping[str, Any], block_dir: Path) -> None:
         )
 
 
-def write(block_dir: Path, index: int, first: Mapping[str, int], records: StreamRecords, attempt: int = 0) -> None:
-    """Write one segment; ``first`` holds the rows that each stream had before it."""
+def write(
+    block_dir: Path,
+    index: int,
+    first: Mapping[str, int],
+    records: StreamRecords,
+    attempt: int = 0,
+    arrays: Mapping[str, ArrayValue] | None = None,
+) -> None:
+    """Write one segment: new rows and new arrays; ``first`` holds the rows that each stream had before it."""
     path = path_of(block_dir, index, attempt)
     path.parent.mkdir(exist_ok=True)
 
@@ -57,10 +80,48 @@ def write(block_dir: Path, index: int, first: Mapping[str, int], records: Stream
             content[stream] = {"first": first.get(stream, 0), "variables": list(variables)}
             for name, values in variables.items():
                 hdf5.store(file, f"records/{stream}/{name}", values)
+        for name, value in (arrays or {}).items():
+            write_array(file, name, value)
         own = {**home(block_dir), "attempt": attempt}
         hdf5.write_json(file, "content", {**own, "index": index, "streams": content})
 
     hdf5.write_sealed(path, KIND, fill)
+
+
+def write_array(file: h5py.File, name: str, value: ArrayValue) -> None:
+    """Store one array, or one per trial."""
+    if isinstance(value, np.ndarray):
+        hdf5.store(file, f"arrays/{name}", value)
+        return
+    for trial, array in enumerate(value):
+        hdf5.store(file, f"per_trial/{trial}/{name}", array)
+
+
+@attrs.frozen
+class StoredArray:
+    """Where the newest values of an array lie: the file, and for how many trials (0: one array for all of them)."""
+
+    path: Path
+    name: str
+    trials: int
+
+    def load(self, file: h5py.File) -> ArrayValue:
+        """Return all values."""
+        if not self.trials:
+            return hdf5.load(file[f"arrays/{self.name}"])
+        return [self.of_trial(file, trial) for trial in range(self.trials)]
+
+    def of_trial(self, file: h5py.File, trial: int) -> NDArray[Any]:
+        """Return the values of one trial."""
+        if self.trials:
+            return hdf5.load(file[f"per_trial/{trial}/{self.name}"])
+        return np.asarray(hdf5.load(file[f"arrays/{self.name}"], trial))
+
+    def shapes(self, file: h5py.File, trials: int) -> dict[int, tuple[int, ...]]:
+        """Return the shape for each of the first ``trials``, without reading values."""
+        if self.trials:
+            return {trial: file[f"per_trial/{trial}/{self.name}"].shape for trial in range(trials)}
+        return dict.fromkeys(range(trials), file[f"arrays/{self.name}"].shape[1:])
 
 
 def read(block_dir: Path, index: int, attempt: int, first: Mapping[str, int]) -> dict[str, dict[str, NDArray[Any]]]:

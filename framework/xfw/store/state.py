@@ -8,16 +8,13 @@ from typing import Any
 
 import attrs
 import h5py
-import numpy as np
 from numpy.typing import NDArray
 
 from xfw.store import hdf5, segments
 from xfw.store.proof import STATE_KIND, of_newest_state, states
+from xfw.store.segments import ArrayValue, StoredArray
 
 __all__ = ["ArrayValue", "Restored", "load_layout", "load_state", "remove_older", "write_state"]
-
-ArrayValue = NDArray[Any] | Sequence[NDArray[Any]]
-"""One array with the trial as first axis, or one array per trial where their shapes differ."""
 
 
 @attrs.frozen(eq=False)
@@ -26,6 +23,7 @@ class Restored:
 
     ``rows`` counts the records per stream, ``segments`` names the attempt that wrote each segment, ``elapsed`` the
     seconds spent in all attempts, ``final`` says that nothing is left to do, ``attempt`` which attempt committed.
+    ``homes`` says where each array lies; ``arrays`` holds them where they were read.
     """
 
     state: Mapping[str, NDArray[Any]]
@@ -38,6 +36,7 @@ class Restored:
     final: bool
     elapsed: float
     attempt: int = 0
+    homes: Mapping[str, StoredArray] = attrs.field(factory=dict)
 
 
 def remove_older(block_dir: Path, attempt: int) -> None:
@@ -54,8 +53,6 @@ def write_state(block_dir: Path, restored: Restored) -> None:
         hdf5.write_json(file, "content", segments.home(block_dir) | describe(restored))
         for name, values in restored.state.items():
             file.create_dataset(f"state/{name}", data=values)
-        for name, value in restored.arrays.items():
-            write_array(file, name, value)
 
     nbytes = sum(values.nbytes for values in restored.state.values())
     name = f"state-{restored.attempt}.h5" if restored.attempt else "state.h5"
@@ -64,11 +61,10 @@ def write_state(block_dir: Path, restored: Restored) -> None:
 
 def describe(restored: Restored) -> dict[str, Any]:
     """Return everything but the arrays as a JSON value."""
-    per_trial = {name: len(value) for name, value in restored.arrays.items() if not isinstance(value, np.ndarray)}
     return {
         "state": list(restored.state),
-        "arrays": list(restored.arrays),
-        "per_trial": per_trial,
+        "arrays": {name: home.path.name for name, home in restored.homes.items()},
+        "per_trial": {name: home.trials for name, home in restored.homes.items() if home.trials},
         "position": dict(restored.position),
         "layout": dict(restored.layout),
         "status": list(restored.status),
@@ -80,19 +76,10 @@ def describe(restored: Restored) -> dict[str, Any]:
     }
 
 
-def write_array(file: h5py.File, name: str, value: ArrayValue) -> None:
-    """Store one array, or one per trial."""
-    if isinstance(value, np.ndarray):
-        hdf5.store(file, f"arrays/{name}", value)
-        return
-    for trial, array in enumerate(value):
-        hdf5.store(file, f"per_trial/{trial}/{name}", array)
-
-
 def load_state(block_dir: Path, *, with_state: bool = True) -> Restored | None:
     """Return a block's last commit, or None before the first; a damaged file raises UserError and stays as it is.
 
-    ``with_state=False`` leaves ``state`` empty (for sealing, which reads the arrays only).
+    ``with_state=False`` leaves ``state`` and ``arrays`` empty (for whoever wants to know what there is).
     """
     return of_newest_state(block_dir, lambda path: read_state(path, with_state))
 
@@ -103,9 +90,10 @@ def read_state(path: Path, with_state: bool) -> Restored:
         content = hdf5.read_json(file, "content")
         segments.check_home(path, content, path.parent)
         names = content["state"] if with_state else []
+        homes = homes_of(path, content)
         return Restored(
             state={name: file[f"state/{name}"][()] for name in names},
-            arrays={name: read_array(file, name, content["per_trial"]) for name in content["arrays"]},
+            arrays=load_arrays(homes) if with_state else {},
             position=content["position"],
             layout=content["layout"],
             status=tuple(content["status"]),
@@ -114,6 +102,7 @@ def read_state(path: Path, with_state: bool) -> Restored:
             final=content["final"],
             elapsed=content["elapsed"],
             attempt=content.get("attempt", 0),
+            homes=homes,
         )
 
 
@@ -133,8 +122,19 @@ def owners(stored: int | Sequence[int]) -> tuple[int, ...]:
     return (0,) * stored if isinstance(stored, int) else tuple(stored)
 
 
-def read_array(file: h5py.File, name: str, per_trial: Mapping[str, int]) -> ArrayValue:
-    """Return what ``write_array`` stored."""
-    if name not in per_trial:
-        return hdf5.load(file[f"arrays/{name}"])
-    return [hdf5.load(file[f"per_trial/{trial}/{name}"]) for trial in range(per_trial[name])]
+def homes_of(path: Path, content: Mapping[str, Any]) -> dict[str, StoredArray]:
+    """Return where each array lies; in files of xfw 0.1 that is the state itself, which only lists the names."""
+    stored = content["arrays"]
+    folder = path.parent / segments.DIRECTORY
+    files = {name: folder / stored[name] if isinstance(stored, dict) else path for name in stored}
+    return {name: StoredArray(file, name, content["per_trial"].get(name, 0)) for name, file in files.items()}
+
+
+def load_arrays(homes: Mapping[str, StoredArray]) -> dict[str, ArrayValue]:
+    """Return all arrays, after verifying the files that hold them."""
+    found: dict[str, ArrayValue] = {}
+    for path in dict.fromkeys(home.path for home in homes.values()):
+        kind = segments.KIND if path.parent.name == segments.DIRECTORY else STATE_KIND
+        with hdf5.read_sealed(path, kind) as file:
+            found |= {name: home.load(file) for name, home in homes.items() if home.path == path}
+    return {name: found[name] for name in homes}
