@@ -55,7 +55,7 @@ def trained(
     changes: dict[str, Any] = {
         "build_model": lambda config: Net(between),
         "build_optimizer": lambda config: xfw.SGD(lr=config.lr),
-        "plan_passes": lambda: [xfw.Pass(16, label="first"), xfw.Pass(16, label="second", every=2)],
+        "plan_passes": lambda: [xfw.Pass(16, label="first"), xfw.Pass(16, label="second", observe_every=2)],
         "train_step": plain_step,
     }
     made = experiment(**(changes | hooks))
@@ -82,18 +82,17 @@ def test_an_evaluation_that_names_an_axis_leaves_the_twin() -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        lambda model, x, pass_, due: model(x, True) if pass_.label == "second" else model(x),
-        lambda model, x, pass_, due: model(x, flag=True) if pass_.label == "second" else model(x),
-        lambda model, x, pass_, due: model(x) * (model.head.weight.sum() if pass_.label == "second" else 1),
-        lambda model, x, pass_, due: model(x) if due else model(x, True),
-        lambda model, x, pass_, due: model(x) if len(x) == 16 else model(x, True),
+        lambda model, x, pass_: model(x, True) if pass_.label == "second" else model(x),
+        lambda model, x, pass_: model(x, flag=True) if pass_.label == "second" else model(x),
+        lambda model, x, pass_: model(x) * (model.head.weight.sum() if pass_.label == "second" else 1),
+        lambda model, x, pass_: model(x) if len(x) == 16 else model(x, True),
     ],
-    ids=["flag", "keyword", "attribute", "due", "short batch"],
+    ids=["flag", "keyword", "attribute", "short batch"],
 )
 def test_a_path_that_only_some_steps_take_is_rehearsed_before_the_first_of_them(path: Callable[..., Any]) -> None:
-    def train_step(model: Any, batch: tuple[torch.Tensor, ...], pass_: xfw.Pass, due: bool) -> torch.Tensor:
+    def train_step(model: Any, batch: tuple[torch.Tensor, ...], pass_: xfw.Pass) -> torch.Tensor:
         x, y = batch
-        return functional.cross_entropy(path(model, x, pass_, due), y)
+        return functional.cross_entropy(path(model, x, pass_), y)
 
     block = agree(train_step=train_step)
     assert block.commit.layout["lowering"] == "twin, vmap"

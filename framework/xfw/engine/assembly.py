@@ -23,7 +23,8 @@ from xfw.engine.network import Network, initial_model
 from xfw.engine.rehearsal import Rehearsal, fast_ways, make_way
 from xfw.engine.rng import key_words
 from xfw.engine.settings import groups_of, spec_of
-from xfw.engine.steppers import StepCode, Stepper, step_code, steps_itself
+from xfw.engine.step import StepCode, step_code, steps_itself
+from xfw.engine.steppers import Stepper
 from xfw.engine.trainer import Trainer
 from xfw.engine.update import Update
 from xfw.errors import UserError

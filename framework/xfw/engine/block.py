@@ -17,6 +17,7 @@ from torch import nn
 from xfw.engine.network import Slot
 from xfw.engine.recorder import Recorder, Value
 from xfw.engine.settings import exact_dtype
+from xfw.engine.step import OBSERVED
 from xfw.engine.trainer import Trainer
 from xfw.errors import UserError, did_you_mean
 from xfw.experiment import Dataset
@@ -192,8 +193,8 @@ class Block:
 
     @property
     def steps(self) -> Mapping[str, torch.Tensor]:
-        """What ``train_step`` returned in every step of the pass under way, by name, each ``[S, T, …]``."""
-        return self.trainer.meters()
+        """What every step of the pass under way returned, that of ``observe_step`` included, each ``[S, T, …]``."""
+        return {name.removeprefix(OBSERVED): meter for name, meter in self.trainer.meters().items()}
 
     # --- records and randomness --------------------------------------------------------------------------
 

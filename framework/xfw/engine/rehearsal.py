@@ -20,19 +20,22 @@ from xfw.engine.batches import gather, has_kernels
 from xfw.engine.narrow import NarrowTwin, layers_of
 from xfw.engine.network import Network, plain_state
 from xfw.engine.rng import key_words
-from xfw.engine.steppers import LaneStepper, NarrowStepper, StackedStepper, Step, StepCode, Stepper, TwinStepper
+from xfw.engine.step import Metrics, Step, StepCode
+from xfw.engine.steppers import InnerStepper, LaneStepper, NarrowStepper, StackedStepper, Stepper, TwinStepper
 from xfw.engine.twin import NotTwinned, refusal
 from xfw.errors import UserError
 from xfw.experiment import Dataset, Pass
 
 __all__ = ["MODULES", "Rehearsal", "fast_ways", "generator_states", "make_way", "refuse_draws"]
 
-Tensors = dict[str, torch.Tensor]
-
 MODULES = "modules"
 """The way that needs no trust: the author's models, one after the other."""
 
-TITLES = {"narrow": "narrow kernels", "twin": "stacked twin", "vmap": "vmap"}
+TITLES = {"narrow": "narrow kernels", "twin": "stacked twin", "vmap": "vmap", "inner": "vmap with gradients inside"}
+
+ONE_BY_ONE: tuple[type, ...] = (torch.nn.modules.conv._ConvNd,)
+"""Layers that are not stacked on a CPU: grouped convolutions take twice the time of single ones there, and their bits
+depend on the number of trials."""
 
 REFUSALS = (NotTwinned, RuntimeError, TypeError, ValueError, LookupError, AttributeError, AssertionError)
 """What torch and Python raise where a model cannot be run in some way."""
@@ -62,12 +65,9 @@ def fast_ways(network: Network, strategy: str, log: Callable[[str], None], *, sh
         return ways
     if ways and has_kernels(network.device) and NarrowTwin.fits(network, layers_of(network.template)):
         ways = ["narrow", *ways]
-    if network.device.type == "cpu" and any(
-        isinstance(module, torch.nn.modules.conv._ConvNd) for module in network.template.modules()
-    ):
-        # Grouped convolutions take twice the time of single ones on a CPU, and their bits depend on the width.
+    if network.device.type == "cpu" and any(isinstance(module, ONE_BY_ONE) for module in network.template.modules()):
         return ways
-    return [*ways, "vmap"]
+    return [*ways, "vmap", "inner"]
 
 
 def make_way(
@@ -81,6 +81,8 @@ def make_way(
             return NarrowStepper(network, code, words_T2, layers, guarded=guarded)
     if way in ("narrow", "twin"):
         return TwinStepper(network, code, words_T2, guarded=guarded)
+    if way == "inner":
+        return InnerStepper(network, code, words_T2)
     if way == "vmap":
         return StackedStepper(network, code, words_T2)
     return LaneStepper(network, code, words_T2, streams=streams)
@@ -90,9 +92,9 @@ def make_way(
 class _Outcome:
     """What each step returned, ``[T, …]``, and what all of them left behind."""
 
-    metrics: Sequence[Tensors]
-    gradients: Sequence[Tensors]
-    tensors: Tensors
+    metrics: Sequence[Metrics]
+    gradients: Sequence[Metrics]
+    tensors: Metrics
 
 
 @attrs.frozen(eq=False)
@@ -100,13 +102,13 @@ class _Stage:
     """Models to rehearse on, the numbers they start from, and the steppers made for them so far."""
 
     network: Network
-    start: Tensors
+    start: Metrics
     code: StepCode
     words_T2: torch.Tensor
     ways: dict[str, Stepper] = attrs.field(factory=dict)
 
 
-Act = Callable[[Stepper, _Stage, int], tuple[Tensors, bool]]
+Act = Callable[[Stepper, _Stage, int], tuple[Metrics, bool]]
 """Takes a numbered step; returns its metrics, and whether it gave gradients."""
 
 
@@ -144,7 +146,7 @@ class Rehearsal:
         """Return the way for training steps of a pass on batches of ``size`` examples."""
         dataset = self._datasets[epoch.dataset]
 
-        def act(stepper: Stepper, stage: _Stage, position: int) -> tuple[Tensors, bool]:
+        def act(stepper: Stepper, stage: _Stage, position: int) -> tuple[Metrics, bool]:
             number = torch.zeros((), dtype=torch.int64, device=stage.network.device)
             index_TB = _spread(len(dataset), size, stage.network.lanes, position).to(number.device)
             return stepper.train(Step(epoch, dataset, due, number, number + position), gather(dataset, index_TB))
@@ -157,7 +159,7 @@ class Rehearsal:
         """Return the way for evaluations of ``size`` examples of a data set at once."""
         dataset = self._datasets[name]
 
-        def act(stepper: Stepper, stage: _Stage, position: int) -> tuple[Tensors, bool]:
+        def act(stepper: Stepper, stage: _Stage, position: int) -> tuple[Metrics, bool]:
             index_B = _spread(len(dataset), size, 1, position)[0].to(stage.network.device)
             return dict(stepper.evaluate(dataset, gather(dataset, index_B))), False
 
@@ -228,7 +230,7 @@ class Rehearsal:
         model, functions = stage.network.models[0], stage.code.functions
         held = [(plain_state(model, tensors=False), plain_state(functions, tensors=False))]
 
-        def watched(stepper: Stepper, stage: _Stage, position: int) -> tuple[Tensors, bool]:
+        def watched(stepper: Stepper, stage: _Stage, position: int) -> tuple[Metrics, bool]:
             taken = act(stepper, stage, position)
             held.append((plain_state(model, tensors=False), plain_state(functions, tensors=False)))
             return taken
@@ -291,7 +293,7 @@ def refuse_draws(before: Sequence[bytes], device: torch.device) -> None:
         )
 
 
-def _tensors(network: Network) -> Tensors:
+def _tensors(network: Network) -> Metrics:
     parameters = {f"parameter '{name}'": tensor for name, tensor in network.parameters.items()}
     return parameters | {f"buffer '{name}'": tensor for name, tensor in network.buffers.items()}
 

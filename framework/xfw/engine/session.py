@@ -16,7 +16,7 @@ from xfw.engine.assembly import assemble, make_trainer
 from xfw.engine.batches import steps_of
 from xfw.engine.block import Block
 from xfw.engine.recorder import Recorder
-from xfw.engine.steppers import OBSERVED
+from xfw.engine.step import OBSERVED
 from xfw.errors import UserError
 from xfw.experiment import Stage, Stream, stages_of
 from xfw.store.commit import Commit

@@ -7,66 +7,35 @@ metrics as ``[T]``. Axes: T trial (lane) of the block, B example.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-import attrs
 import torch
 from torch import nn
-from torch.func import vmap
+from torch.func import grad, vjp, vmap
 
-from xfw.engine.batches import Resident, has_kernels, prepared
+from xfw.engine.batches import has_kernels, prepared
 from xfw.engine.dropout import KeyedDropout
-from xfw.engine.manual import Manual
 from xfw.engine.narrow import Layer, NarrowTwin
 from xfw.engine.network import Network, place
 from xfw.engine.rng import Rng
-from xfw.engine.twin import Twin
+from xfw.engine.step import Metrics, Step, StepCode, Tensors, observed, results_of
+from xfw.engine.twin import NotTwinned, Twin
 from xfw.errors import UserError
-from xfw.experiment import Dataset, Pass
+from xfw.experiment import Dataset
 
 __all__ = [
-    "OBSERVED",
     "STREAMS",
+    "InnerStepper",
     "LaneStepper",
     "NarrowStepper",
     "StackedStepper",
-    "Step",
-    "StepCode",
     "Stepper",
     "TwinStepper",
-    "step_code",
 ]
-
-Tensors = tuple[torch.Tensor, ...]
-Metrics = dict[str, torch.Tensor]
-
-OBSERVED = "observed/"
-"""Begins the names of what ``observe_step`` returned: such metrics are missing in steps in which it is not asked."""
 
 STREAMS = 16
 """Side streams of a captured block: measured best between 8 and 32 on an H100."""
-
-
-@attrs.frozen(eq=False)
-class Step:
-    """The step under way: its pass and data set, whether it is ``due``, and the counters of its draws."""
-
-    epoch: Pass
-    dataset: Dataset
-    due: bool
-    number: torch.Tensor
-    position: torch.Tensor
-
-
-@attrs.frozen
-class StepCode:
-    """The plugin's single-model functions, resolved once so that a step costs no hook call."""
-
-    train_step: Callable[[Any, Tensors, Any, Pass], Any]
-    observe_step: Callable[[Any, Any, Pass], Metrics] | None
-    evaluate_step: Callable[[Any, Tensors], Mapping[str, torch.Tensor]]
-    functions: tuple[Callable[..., Any], ...] = ()
 
 
 class Stepper(Protocol):
@@ -77,97 +46,6 @@ class Stepper(Protocol):
 
     def evaluate(self, dataset: Dataset, raw: Tensors) -> Metrics:
         """Return ``evaluate_step``'s sums over a batch ``[B, …]`` that all trials share, each ``[T]``."""
-
-
-# --- the plugin's code ---------------------------------------------------------------------------------------
-
-
-def steps_itself(hooks: Any) -> bool:
-    """Say whether ``train_step`` steps its optimizers itself: it names them among its arguments."""
-    own = hooks.train_step.get_hookimpls()[-1:]
-    return any({"optimizer", "optimizers"}.intersection(found.argnames) for found in own)
-
-
-def step_code(hooks: Any, data: Mapping[str, Resident], manual: Manual | None = None, autocast: str = "") -> StepCode:
-    """Return the plugin's own functions: called through pluggy they would cost microseconds every step.
-
-    ``autocast`` names the kind of device where products run in bfloat16; an update that the step takes itself does too.
-    """
-    function, names = _implementation(hooks.train_step)
-    evaluations = hooks.evaluate_step.get_hookimpls()
-
-    def train_step(model: Any, batch: Tensors, rng: Any, pass_: Pass) -> Any:
-        every = {"model": model, "batch": batch, "rng": rng, "pass_": pass_, "data": data}
-        if manual is None:
-            return function(**{name: every[name] for name in names})
-        own = manual.of(model)
-        output = function(**{name: (every | {"optimizer": own, "optimizers": own})[name] for name in names})
-        return {name: torch.as_tensor(value).detach() for name, value in _results(output).items()}
-
-    observations = hooks.observe_step.get_hookimpls()[-1:]
-
-    def observe_step(model: Any, rng: Any, pass_: Pass) -> Metrics:
-        every = {"model": model, "rng": rng, "pass_": pass_, "data": data}
-        found = observations[0].function(**{name: every[name] for name in observations[0].argnames})
-        return {f"{OBSERVED}{name}": value for name, value in found.items()}
-
-    def evaluate_step(model: Any, batch: Tensors) -> Mapping[str, torch.Tensor]:
-        if not evaluations:
-            raise UserError("block.evaluate was called, but the experiment has no evaluate_step")
-        sums: Mapping[str, torch.Tensor] = evaluations[-1].function(model=model, batch=batch)
-        return sums
-
-    functions = (function, *(found.function for found in (*observations, *evaluations[-1:])))
-    return StepCode(
-        _shortened(train_step, autocast),
-        _shortened(observe_step, autocast) if observations else None,
-        _shortened(evaluate_step, autocast),
-        functions,
-    )
-
-
-def _observed(code: StepCode, step: Step, model: Any, module: nn.Module, rng: Rng) -> Metrics:
-    """Return what is measured beside a step: ``module`` is the one whose state of training ``model`` shares."""
-    if code.observe_step is None or not step.due:
-        return {}
-    module.eval()
-    with torch.no_grad():
-        found = code.observe_step(model, rng, step.epoch)
-    module.train()
-    return found
-
-
-def _shortened(function: Callable[..., Any], device: str) -> Callable[..., Any]:
-    if not device:
-        return function
-
-    def shortened(*arguments: Any) -> Any:
-        with torch.autocast(device, torch.bfloat16):
-            return function(*arguments)
-
-    return shortened
-
-
-def _implementation(caller: Any) -> tuple[Callable[..., Any], frozenset[str]]:
-    implementation = caller.get_hookimpls()[-1]
-    return implementation.function, frozenset(implementation.argnames)
-
-
-def _results(output: Any) -> Metrics:
-    """Return what ``train_step`` returned as metrics by name, its loss (if any) under ``loss``."""
-    if isinstance(output, torch.Tensor):
-        return {"loss": output}
-    if isinstance(output, tuple) and len(output) == 2 and isinstance(output[1], Mapping):
-        if "loss" in output[1]:
-            hint = "give the metric another name: 'loss' is what the first of the two is recorded as"
-            raise UserError("train_step returned (loss, metrics) with a metric 'loss'", hint=hint)
-        return {"loss": output[0], **output[1]}
-    if isinstance(output, Mapping):
-        return dict(output)
-    raise UserError(
-        f"train_step returned a {type(output).__name__}",
-        hint="expected the loss, (loss, metrics) or, for an update without gradients, a mapping of metrics",
-    )
 
 
 # --- model by model ------------------------------------------------------------------------------------------
@@ -216,9 +94,9 @@ class LaneStepper:
         model.train(True)
         rng = Rng(self.words_T2[lane], step.number, step.position)
         network.draws[lane].current = rng
-        observed = _observed(self.code, step, model, model, rng)
+        seen = observed(self.code, step, model, model, rng)
         output = self.code.train_step(model, batch, rng, step.epoch)
-        results = observed | _results(output)
+        results = seen | results_of(output)
         network.draws[lane].current = None
         loss = results.get("loss")
         graded = False
@@ -344,8 +222,8 @@ class StackedStepper:
         def lane(tensors: Any, words: torch.Tensor, *parts: torch.Tensor) -> Metrics:
             rng = Rng(words, step.number, step.position)
             with self._as_lane(tensors, training=True, rng=rng) as model:
-                observed = _observed(self.code, step, model, self._module, rng)
-                return observed | _results(self.code.train_step(model, parts, rng, step.epoch))
+                seen = observed(self.code, step, model, self._module, rng)
+                return seen | results_of(self.code.train_step(model, parts, rng, step.epoch))
 
         return dict(vmap(lane)(self._tensors(), self.words_T2, *batch))
 
@@ -373,6 +251,52 @@ class StackedStepper:
             self.network.draw.current = None
 
 
+class InnerStepper(StackedStepper):
+    """Take each trial's gradients within ``vmap``: some layers run only so, recurrent ones for example."""
+
+    def train(self, step: Step, raw: Tensors) -> tuple[Metrics, bool]:
+        """Take a step on gathered tensors ``[T, B, …]``; return its metrics, and whether it gave gradients."""
+        batch = self._prepare(step.dataset, raw)
+        leaves, buffers, rates = self._tensors()
+        trained = {name: leaf.detach() for name, leaf in leaves.items() if leaf.requires_grad}
+        frozen = {name: leaf for name, leaf in leaves.items() if name not in trained}
+
+        def lane(own: Metrics, fixed: Metrics, others: Any, words: torch.Tensor, *parts: torch.Tensor) -> Any:
+            def loss_of(parameters: Metrics) -> tuple[torch.Tensor, Metrics]:
+                rng = Rng(words, step.number, step.position)
+                with self._as_lane(({**fixed, **parameters}, *others), training=True, rng=rng) as model:
+                    seen = observed(self.code, step, model, self._module, rng)
+                    results = results_of(self.code.train_step(model, parts, rng, step.epoch))
+                if "loss" not in results:
+                    raise NotTwinned("a step without a loss has no gradients to be taken")
+                return results["loss"], seen | results
+
+            return grad(loss_of, has_aux=True)(own)
+
+        gradients, results = vmap(lane)(trained, frozen, (buffers, rates), self.words_T2, *batch)
+        torch._foreach_copy_([self.network.gradients[name] for name in gradients], list(gradients.values()))
+        return {name: value.detach() for name, value in results.items()}, True
+
+    def evaluate(self, dataset: Dataset, raw: Tensors) -> Metrics:
+        """Return ``evaluate_step``'s sums over a batch ``[B, …]`` that all trials share, each ``[T]``."""
+        batch = prepared(dataset, raw, self.network.dtype)
+        leaves, buffers, rates = self._tensors()
+
+        def lane(own: Metrics, others: Any, *parts: torch.Tensor) -> Metrics:
+            def sums_of(parameters: Metrics) -> tuple[torch.Tensor, Metrics]:
+                with self._as_lane((parameters, *others), training=False, rng=None) as model:
+                    sums = dict(self.code.evaluate_step(model, parts))
+                return next(iter(parameters.values())).sum(), sums
+
+            _, _, sums = vjp(sums_of, own, has_aux=True)  # type: ignore[misc]
+            return dict(sums)
+
+        with torch.no_grad():
+            detached = {name: leaf.detach() for name, leaf in leaves.items()}
+            sums = vmap(lane, in_dims=(0, 0, *(None for _ in batch)))(detached, (buffers, rates), *batch)
+        return {name: value.detach() for name, value in sums.items()}
+
+
 class TwinStepper:
     """Run the author's ``forward`` once on stacked tensors, and only the rest of the step under ``vmap``."""
 
@@ -396,8 +320,8 @@ class TwinStepper:
         def lane(own: Any, words: torch.Tensor, *parts: torch.Tensor) -> Metrics:
             rng = Rng(words, step.number, step.position)
             model = self.twin.for_lane(*own)
-            observed = _observed(self.code, step, model, self.twin.module, rng)
-            return observed | _results(self.code.train_step(model, parts, rng, step.epoch))
+            seen = observed(self.code, step, model, self.twin.module, rng)
+            return seen | results_of(self.code.train_step(model, parts, rng, step.epoch))
 
         self.network.draw.current = Rng(self.words_T2, step.number, step.position)
         with self._losses:

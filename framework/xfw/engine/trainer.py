@@ -15,7 +15,8 @@ import torch
 from xfw.engine.batches import Batches, Draw, gather, steps_of
 from xfw.engine.network import Network
 from xfw.engine.rehearsal import MODULES, Rehearsal, generator_states, refuse_draws
-from xfw.engine.steppers import OBSERVED, STREAMS, Step, Stepper
+from xfw.engine.step import OBSERVED, Step
+from xfw.engine.steppers import STREAMS, Stepper
 from xfw.engine.update import Update
 from xfw.engine.work import work_of
 from xfw.errors import UserError, did_you_mean

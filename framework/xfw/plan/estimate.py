@@ -17,7 +17,8 @@ from torch import nn
 
 from xfw.data.sources import Sources
 from xfw.engine.batches import check_epochs, count_of, steps_of
-from xfw.engine.steppers import STREAMS, steps_itself
+from xfw.engine.step import steps_itself
+from xfw.engine.steppers import STREAMS
 from xfw.engine.strategy import choose
 from xfw.engine.work import Work, work_of
 from xfw.errors import UserError
