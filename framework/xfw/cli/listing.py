@@ -106,4 +106,6 @@ def remedy(info: PluginInfo) -> str:
         return "uninstall all but one of them: " + " or ".join(f"pip uninstall {each}" for each in info.distributions)
     if info.state == "incompatible":
         return "the command above makes the versions fit"
+    if not info.version:
+        return "no other plugin is touched by that"
     return f"reinstall or update it: pip install --upgrade {info.distributions[0]}; else tell its authors"

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -43,68 +44,29 @@ LONG = 1200.0
 
 
 class RunCommand(click.Command):
-    """A command that knows what an unknown option was meant to be."""
+    """A command that knows what an unknown option was meant to be: plugins add keys, which ``-s`` sets."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         given = list(args)
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
+            name = error.option_name.lstrip("-")
+            if name in OTHER_NAMES:
+                raise UserError(f"no option '--{name}'", hint=f"it is {OTHER_NAMES[name]} here", exit_code=2) from error
+            parts = [argument.partition("=") for argument in given]
+            place = next((place for place, part in enumerate(parts) if part[0] == error.option_name), len(given))
+            value = parts[place][2] if place < len(given) else ""
+            following = next(iter(given[place + 1 :]), "-")
+            value = value or ("VALUE" if following.startswith("-") else following)
             known = [option.lstrip("-") for parameter in self.get_params(ctx) for option in parameter.opts]
-            raise unknown_option(error.option_name.lstrip("-"), given, known) from error
+            close = [f"did you mean '--{option}'?   " for option in nearest(name, known, 1) if option[0] == name[0]]
+            hint = f"{''.join(close)}a key of the experiment is set with: -s {name.replace('-', '_')}={value}"
+            raise UserError(f"no option '--{name}'", hint=hint, exit_code=2) from error
 
 
-def unknown_option(name: str, arguments: Sequence[str], known: Sequence[str]) -> UserError:
-    """Return the error of an option that is none: plugins add keys, and keys are set with ``-s``."""
-    if name in OTHER_NAMES:
-        return UserError(f"no option '--{name}'", hint=f"it is {OTHER_NAMES[name]} here", exit_code=2)
-    hint = f"a key of the experiment is set with: -s {name.replace('-', '_')}={value_of(name, arguments)}"
-    close = [option for option in nearest(name, known, count=1) if option[0] == name[0]]
-    if close:
-        hint = f"did you mean '--{close[0]}'?   {hint}"
-    return UserError(f"no option '--{name}'", hint=hint, exit_code=2)
-
-
-def value_of(name: str, arguments: Sequence[str]) -> str:
-    """Return the value that followed an unknown option, or VALUE."""
-    for place, argument in enumerate(arguments):
-        left, sign, right = argument.partition("=")
-        if left.lstrip("-") == name and left.startswith("-"):
-            following = arguments[place + 1 : place + 2]
-            if sign:
-                return right
-            return following[0] if following and not following[0].startswith("-") else "VALUE"
-    return "VALUE"
-
-
-@attrs.frozen
-class Options:
-    """The options of ``xfw run``, as given."""
-
-    name: str
-    preset: str | None
-    overrides: tuple[str, ...]
-    trials: int | None
-    only: tuple[str, ...]
-    seed: int | None
-    stage: str | None
-    source: str | None
-    data_dir: str | None
-    results_dir: Path
-    device: str
-    dtype: str | None
-    allow_tf32: bool
-    strategy: str | None
-    block_size: int | None
-    jobs: int | None
-    per_gpu: int
-    threads: int
-    trackers: tuple[str, ...]
-    fail_fast: bool
-    dry_run: bool
-    debug: bool
-    quiet: bool
-    as_json: bool
+Options = SimpleNamespace
+"""The options of ``xfw run`` under the names of their parameters, as given."""
 
 
 @click.command(cls=RunCommand)

@@ -167,12 +167,15 @@ def estimate(
     rates = CUDA if device.startswith("cuda") else CPU
     # Lanes that run one after another leave their activations to the next one; captured lanes on side streams do not.
     at_once = {"stack": width, "streams": min(width, STREAMS)}.get(strategy, 1)
+    # What eager and captured steps take for each value kept: stacked steps share nothing; of those on side streams
+    # VGG-16 took 1.5 to 1.9 times the kept values on an H200, 16 trials as much as 32 (64 and 128 images of 64×64).
+    times_kept = 3 if strategy == "stack" else 2
     # Parameters, gradient, two moments, one snapshot; copies of three of the five while rehearsing. Measured on an
     # H100: 29.8 GiB for 256 trials of 2.9 million parameters, 29.5 predicted. Activations three times, eager and
     # captured ones not sharing memory: 120 trials of 5.8 million parameters with 9,216 tested images each needed
     # more than 73 GiB, 77 predicted.
     state = 5 * work.parameters * itemsize
-    memory = int(2.0 * state * width + 3 * rows * work.outputs * itemsize * at_once) + 200 * 2**20
+    memory = int(2.0 * state * width + times_kept * rows * work.outputs * itemsize * at_once) + 200 * 2**20
     arithmetic = width * (3 * examples + evaluated) * work.products / rates.products
     traffic = steps * width * (8 * work.parameters + 4 * batch * work.outputs) * itemsize / rates.bytes
     launches = steps * work.maps * (OPERATIONS_PER_MAP * rates.operation + width * rates.lane)
