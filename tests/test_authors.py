@@ -213,6 +213,8 @@ def test_a_new_plugin_trains_from_the_command_line(
     [
         ("Paper", "'Paper' is no name for a plugin"),
         ("2nd", "'2nd' is no name for a plugin"),
+        ("paper_", "'paper_' is no name for a plugin"),
+        ("a--paper", "'a__paper' is no name for a plugin"),
         ("psa", "there is a plugin 'psa' already, the experiment of xfw-psa"),
         ("taken", "File exists"),
     ],
@@ -242,3 +244,34 @@ def test_a_dash_in_a_name_becomes_an_underscore(tmp_path: Path) -> None:
 def test_an_unknown_experiment_is_answered_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke(["check", "psaa"]) == 2
     assert "did you mean 'psa'?" in capsys.readouterr().err
+
+
+def test_a_name_that_holds_the_placeholder_stays_as_it_is(tmp_path: Path) -> None:
+    assert invoke(["new", "newcomers", "--into", str(tmp_path)]) == 0
+    assert (tmp_path / "newcomers" / "src" / "xfw_newcomers" / "config.py").is_file()
+    project = tomllib.loads((tmp_path / "newcomers" / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["name"] == "xfw-newcomers"
+    assert project["entry-points"][EXPERIMENTS] == {"newcomers": "xfw_newcomers"}
+
+
+def test_a_training_that_does_not_end_is_killed(tmp_path: Path, install: Callable[[str], None]) -> None:
+    name = generated(tmp_path)
+    changed(tmp_path, name, EXPERIMENT, f"    {RECORD}", f"    __import__('time').sleep(600)\n    {RECORD}")
+    install(name)
+    found = list(run_checks(Suite(name, tmp_path / "suite", ["epochs=2"], longest=1.0)))
+    assert states(found, "failed") == {"smoke": "it takes more than 1 s: shorten it with -s KEY=VALUE"}
+
+
+def test_a_refusal_of_the_plugin_itself_is_a_refusal(tmp_path: Path, install: Callable[[str], None]) -> None:
+    name = generated(tmp_path)
+    kind = KIND.replace('{"plain": "plain"}.__getitem__', "lambda kind: kind")
+    changed(tmp_path, name, CONFIG, "    lr: float", f"{kind}    lr: float")
+    refusal = "@xfw.hookimpl\ndef check_config(config: Config) -> list[xfw.Problem]:\n    if config.kind != 'plain':\n"
+    changed(tmp_path, name, MODULE, "", f"\n\n{refusal}        raise xfw.UserError('no')\n    return []\n")
+    install(name)
+    next(check for check in CHECKS if check.name == "wrong-keys").examine(Suite(name, tmp_path / "suite"))
+
+
+def test_an_extension_is_not_checked(capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["check", "wandb"]) == 2
+    assert "'wandb' is an extension, and the checks are about experiments" in capsys.readouterr().err

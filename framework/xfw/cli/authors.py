@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
@@ -27,8 +28,8 @@ PLACEHOLDER = "newcomer"
 def new(name: str, into: Path) -> None:
     """Write a plugin package in the folder NAME: it can be installed, run and tested as it is."""
     name = normal(name)
-    if not NAME.fullmatch(name):
-        hint = "begin with a letter; use lower-case letters, digits and underscores"
+    if not NAME.fullmatch(name) or "__" in f"{name}_":
+        hint = "begin with a letter; use lower-case letters and digits, with single underscores between words"
         raise UserError(f"'{name}' is no name for a plugin", hint=hint, exit_code=2)
     taken = [info for info in discover() if info.name == name]
     if taken:
@@ -63,10 +64,8 @@ def written(folder: Traversable, name: str, path: str = "") -> Iterator[tuple[st
 def named(text: str, name: str) -> str:
     """Return a text of the template with the plugin's name in place of the placeholder."""
     title = name.replace("_", " ").capitalize()
-    pairs = (("new-comer", name.replace("_", "-")), (PLACEHOLDER.capitalize(), title), (PLACEHOLDER, name))
-    for placeholder, own in pairs:
-        text = text.replace(placeholder, own)
-    return text
+    own = {"new-comer": name.replace("_", "-"), PLACEHOLDER.capitalize(): title, PLACEHOLDER: name}
+    return re.sub("|".join(own), lambda found: own[found[0]], text)
 
 
 @click.command()
@@ -81,7 +80,10 @@ def check(name: str, preset: str | None, overrides: Sequence[str], as_json: bool
     """
     from xfw.testing.conformance import CHECKS, Suite, run_checks
 
-    info = find(name, [plugin for plugin in discover() if plugin.kind == "experiment"], "experiment")
+    info = find(name, discover())
+    if info.kind == "extension":
+        hint = f"what is wrong with it: xfw doctor {info.name}"
+        raise UserError(f"'{info.name}' is an extension, and the checks are about experiments", hint=hint, exit_code=2)
     outcomes = []
     with tempfile.TemporaryDirectory(prefix="xfw-check-") as folder:
         for outcome in run_checks(Suite(info.name, Path(folder), overrides, preset)):

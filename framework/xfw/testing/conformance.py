@@ -19,7 +19,7 @@ import tomli_w
 from xfw.config.keys import schema_of
 from xfw.config.resolve import resolve
 from xfw.config.structure import structure, unstructure
-from xfw.errors import WrongInput
+from xfw.errors import UserError
 from xfw.plugins.discovery import discover, find
 from xfw.plugins.registry import load_experiment, probe
 from xfw.store.rundir import find_run
@@ -30,9 +30,6 @@ __all__ = ["CHECKS", "Check", "Outcome", "Refuted", "Suite", "run_checks"]
 
 LONGEST_IMPORT = 1.0
 """Seconds that the import of a plugin's module may take, on top of that of xfw."""
-
-LONGEST_SMOKE = 60.0
-"""Seconds that three trials of the preset may train on a CPU."""
 
 OTHER_SEED = 2
 IMPORT = """
@@ -135,7 +132,7 @@ def wrong_keys_refused(suite: Suite) -> None:
         for override in (f"{key.path}_=1", f"{key.path}=no such value"):
             try:
                 resolve(experiment, overrides=[override])
-            except WrongInput:
+            except UserError:
                 continue
             except Exception as error:
                 raise Refuted(f"-s '{override}' raises {type(error).__name__}, expected ValueError") from error
@@ -155,12 +152,7 @@ def valid_presets(suite: Suite) -> None:
 
 
 def smoke(suite: Suite) -> None:
-    import time
-
-    began = time.perf_counter()
     suite.run("base")
-    if (seconds := time.perf_counter() - began) > LONGEST_SMOKE:
-        raise Refuted(f"three trials take {seconds:.0f} s, expected at most {LONGEST_SMOKE:g} s: shorten them with -s")
 
 
 def records_stored(suite: Suite) -> None:

@@ -10,13 +10,16 @@ import gc
 import importlib
 import os
 import re
+import signal
 import sys
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from xfw.config.resolve import Resolved, resolve
+from xfw.data.sources import cache_dir
 from xfw.errors import UserError
 from xfw.experiment import Experiment
 from xfw.manifest import Execution
@@ -28,6 +31,9 @@ __all__ = ["Refuted", "Suite", "told"]
 
 TRIALS = 3
 SEED = 1
+LONGEST = 60.0
+"""Seconds that three trials may train on a CPU."""
+
 PRELOADED = ("torch._dynamo", "h5py", "sklearn.datasets", "xfw.engine.session", "xfw.analysis.shared")
 """What every child would import, and so its parent does."""
 
@@ -37,10 +43,21 @@ class Refuted(Exception):  # noqa: N818
 
 
 class Suite:
-    """The checks of one installed plugin: ``overrides`` (``KEY=VALUE``) and ``preset`` say what its trainings train."""
+    """The checks of one installed plugin: ``overrides`` (``KEY=VALUE``) and ``preset`` say what its trainings train.
 
-    def __init__(self, name: str, folder: Path, overrides: Sequence[str] = (), preset: str | None = None) -> None:
+    A process that works for more than ``longest`` seconds is killed.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        overrides: Sequence[str] = (),
+        preset: str | None = None,
+        longest: float = LONGEST,
+    ) -> None:
         self.name, self.folder, self.overrides, self.preset = name, folder, tuple(overrides), preset
+        self.longest = longest
         self._runs: dict[str, RunDir] = {}
 
     @property
@@ -82,9 +99,33 @@ class Suite:
             process = os.fork()
         if process == 0:
             os._exit(worked(work, place, self.folder / f"{label}.txt", reason))
-        code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+        code = ended(process, self.longest)
+        if code is None:
+            raise Refuted(f"it takes more than {self.longest:g} s: shorten it with -s KEY=VALUE")
         if code != 0 and not (killed and code == KILLED):
             raise Refuted(reason.read_text(encoding="utf-8") if reason.exists() else f"its process died with {code}")
+
+
+def ended(process: int, seconds: float) -> int | None:
+    """Wait for a child and return its exit code; kill it after so many seconds, and return None."""
+    deadline = time.monotonic() + seconds
+    try:
+        while time.monotonic() < deadline:
+            found, status = os.waitpid(process, os.WNOHANG)
+            if found:
+                return os.waitstatus_to_exitcode(status)
+            time.sleep(0.01)
+    except BaseException:
+        kill(process)
+        raise
+    kill(process)
+    return None
+
+
+def kill(process: int) -> None:
+    """End a child, and wait until it is gone."""
+    os.kill(process, signal.SIGKILL)
+    os.waitpid(process, 0)
 
 
 # --- trainings ------------------------------------------------------------------------------------------------
@@ -115,7 +156,12 @@ def worked(work: Callable[[], None], place: Path, output: Path, reason: Path) ->
     home.mkdir(exist_ok=True)
     os.chdir(place)
     draw_anew()
+    known = cache_dir()
     os.environ |= {"HOME": str(home), "OMP_NUM_THREADS": "1"}
+    if known.is_dir() and cache_dir() != known:  # data sets that were downloaded before are there to be read
+        cache_dir().parent.mkdir(parents=True, exist_ok=True)
+        cache_dir().unlink(missing_ok=True)
+        cache_dir().symlink_to(known)
     with output.open("a", encoding="utf-8") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
