@@ -13,11 +13,10 @@ from functools import partial
 import attrs
 import pytest
 import torch
-from xfw import block
-from xfw.heartbeat import beating
 from xfw.manifest import Source
-from xfw.progress import Control, Log, read_progress
-from xfw.stop import Stop, on_signals
+from xfw.process import block
+from xfw.process.progress import Log, Reporter, read_progress
+from xfw.process.stop import Stop, beating, on_signals
 from xfw.store import atomic, claims
 from xfw.store.atomic import sha256_of
 from xfw.store.commit import load_state
@@ -369,7 +368,7 @@ def test_first_signal_asks_and_the_second_interrupts():
 
 def test_progress_is_written_now_and_then_and_at_the_end(tmp_path):
     now = [100.0]
-    control = Control(tmp_path, Stop(), clock=lambda: now[0])
+    control = Reporter(tmp_path, Stop(), clock=lambda: now[0])
     control.progress(10, 110, 1, 4, {"loss": [0.5, float("nan")]})
     now[0] += 0.4
     control.progress(20, 110, 2, 4, {})
@@ -385,7 +384,7 @@ def test_progress_is_written_now_and_then_and_at_the_end(tmp_path):
 
 def test_cells_of_a_stage_have_a_rate_of_their_own(tmp_path):
     now = [0.0]
-    control = Control(tmp_path, Stop(), clock=lambda: now[0])
+    control = Reporter(tmp_path, Stop(), clock=lambda: now[0])
     for _ in range(2):
         now[0] += 1
         control.progress(1000, 1000, 4, 4, {})
@@ -405,5 +404,5 @@ def test_damaged_progress_counts_as_none(tmp_path):
 def test_log_and_progress_survive_a_full_disk(tmp_path, monkeypatch):
     Log(tmp_path / "absent")("line")
     monkeypatch.setattr(atomic, "publish", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
-    Control(tmp_path, Stop()).progress(1, 2, 1, 1, {})
+    Reporter(tmp_path, Stop()).progress(1, 2, 1, 1, {})
     assert not list(tmp_path.iterdir())

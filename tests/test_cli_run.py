@@ -34,7 +34,7 @@ def executed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[RunDir, dict[str, An
         calls.append((run_dir, options))
         return 0
 
-    monkeypatch.setattr("xfw.executors.supervise.execute", execute)
+    monkeypatch.setattr("xfw.process.supervise.execute", execute)
     return calls
 
 
@@ -224,7 +224,7 @@ def test_a_dry_run_downloads_nothing(
 def test_the_exit_code_is_that_of_the_executor(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("xfw.executors.supervise.execute", lambda run_dir, **_: 1)
+    monkeypatch.setattr("xfw.process.supervise.execute", lambda run_dir, **_: 1)
     assert invoke(["run", "psa", *TINY]) == 1
     assert "next: xfw resume psa-" in capsys.readouterr().out
 
@@ -238,7 +238,7 @@ def test_a_run_whose_blocks_are_done_is_not_resumed_though_a_trial_diverged(
         seal(run_dir)
         return 1
 
-    monkeypatch.setattr("xfw.executors.supervise.execute", execute)
+    monkeypatch.setattr("xfw.process.supervise.execute", execute)
     assert invoke(["run", "psa", *TINY]) == 1
     text = capsys.readouterr().out
     assert ": done " in text

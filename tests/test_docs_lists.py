@@ -19,7 +19,6 @@ import click
 import h5py
 import pytest
 import xfw
-from xfw import block as block_process
 from xfw import errors
 from xfw.analysis import curves, shared
 from xfw.analysis.output import FORMATS, Output
@@ -34,9 +33,10 @@ from xfw.manifest import BlockPlan, Condition, Execution, Manifest, Source
 from xfw.plugins.contract import check_hooks, specifications
 from xfw.plugins.discovery import discover, find
 from xfw.plugins.registry import load_experiment
-from xfw.progress import FILE as PROGRESS
-from xfw.progress import LOG
-from xfw.stop import SIGNALS
+from xfw.process import block as block_process
+from xfw.process.progress import FILE as PROGRESS
+from xfw.process.progress import LOG
+from xfw.process.stop import SIGNALS
 from xfw.store import claims
 from xfw.store.results import Results
 from xfw.store.rundir import RunDir, find_run

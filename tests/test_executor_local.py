@@ -9,10 +9,10 @@ import sys
 import time
 
 import pytest
-from xfw.executors.local import LocalExecutor, is_running
-from xfw.executors.protocol import Job, JobState, State
-from xfw.executors.slots import Slot, job_of, slots
-from xfw.progress import read_progress
+from xfw.process.executor import Job, JobState, State
+from xfw.process.local import LocalExecutor, is_running
+from xfw.process.progress import read_progress
+from xfw.process.slots import Slot, job_of, slots
 from xfw.store import claims
 from xfw.store.commit import load_state
 from xfw.testing.runs import small_run
@@ -134,8 +134,8 @@ def test_handle_of_another_process_with_the_same_id_is_not_running():
 
 PARENT = """
 import pathlib, sys, time
-from xfw.executors.local import LocalExecutor
-from xfw.executors.slots import Slot, job_of
+from xfw.process.local import LocalExecutor
+from xfw.process.slots import Slot, job_of
 from xfw.store.rundir import RunDir
 if __name__ == "__main__":
     run = RunDir(pathlib.Path(sys.argv[1]))

@@ -14,12 +14,13 @@ import attrs
 import pytest
 from rich.console import Console
 from xfw.errors import UserError
-from xfw.executors.display import Display, duration
-from xfw.executors.supervise import execute
-from xfw.progress import Progress
+from xfw.process.display import Display
+from xfw.process.progress import Progress
+from xfw.process.supervise import execute
 from xfw.store import claims
 from xfw.store.results import open_run
 from xfw.store.rundir import create_run
+from xfw.terminal import duration
 from xfw.testing import small
 from xfw.testing.runs import make_manifest, metrics_of, small_run
 
@@ -409,10 +410,10 @@ def test_the_server_of_processes_may_be_killed_at_any_time(tmp_path, reference):
         [sys.executable, "-m", "xfw.cli.main", "resume", run.id, "--results-dir", str(run.results_dir), "--jobs", "1"],
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    server = wait_for_child(process.pid, "xfw.executors.server")
+    server = wait_for_child(process.pid, "xfw.process.server")
     os.kill(server, signal.SIGKILL)  # it still loads torch
     wait_for_logs(run, "correct=", [1])
-    os.kill(wait_for_child(process.pid, "xfw.executors.server"), signal.SIGKILL)  # a block of it runs
+    os.kill(wait_for_child(process.pid, "xfw.process.server"), signal.SIGKILL)  # a block of it runs
     (tmp_path / "hold").unlink()
     said = process.communicate(timeout=120)[1]
     assert process.returncode == 0
@@ -468,7 +469,7 @@ def test_plain_lines_where_there_is_no_terminal(monkeypatch):
     display = Display(make_manifest(), console=Console(file=text, width=120))
     display.show({0: "running"}, {0: progress()})
     assert text.getvalue() == ""
-    monkeypatch.setattr("xfw.executors.display.PLAIN_INTERVAL", 0.0)
+    monkeypatch.setattr("xfw.process.display.PLAIN_INTERVAL", 0.0)
     display.show({0: "running"}, {0: progress()})
     assert text.getvalue() == "block 0: 2 of 4 epochs done, 5.0 steps/s, 10 s left\n"
     display.show({0: "running"}, {0: progress(stage="evaluate")})
@@ -483,7 +484,7 @@ def test_quiet_leaves_failures_only(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0.4, "0 s"), (59.4, "59 s"), (60, "1 min 00 s"), (185, "3 min 05 s"), (7620, "2 h 07 min")]
+    ("seconds", "text"), [(0.4, "< 1 s"), (59.4, "59 s"), (60, "1 min 00 s"), (185, "3 min 05 s"), (7620, "2 h 07 min")]
 )
 def test_durations_read_like_speech(seconds, text):
     assert duration(seconds) == text

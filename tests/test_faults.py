@@ -13,9 +13,9 @@ import subprocess
 import time
 
 import pytest
-from xfw import block
-from xfw.executors.local import LocalExecutor
-from xfw.executors.slots import Slot, job_of
+from xfw.process import block
+from xfw.process.local import LocalExecutor
+from xfw.process.slots import Slot, job_of
 from xfw.store import atomic, claims, segments
 from xfw.store.commit import load_state
 from xfw.store.results import open_run

@@ -152,5 +152,5 @@ def test_dry_run_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.usefixtures("fake")
 def test_run_json(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xfw.executors.supervise.execute", lambda run_dir, **_: 0)
+    monkeypatch.setattr("xfw.process.supervise.execute", lambda run_dir, **_: 0)
     compare("run", kinds(printed(capsys, "run", "fake_golden", "--seed", "5", "--device", "cpu")))

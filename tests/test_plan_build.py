@@ -17,9 +17,10 @@ from xfw.experiment import Experiment
 from xfw.manifest import Condition, Execution, Manifest, Member
 from xfw.plan.build import Plan, Request, build, groups_of, plan
 from xfw.plan.source import source_condition, stored_configs
-from xfw.plan.table import as_data, as_text, block_row, duration, size, time_in_words, total_seconds
+from xfw.plan.table import as_data, as_text, block_row, size, time_in_words, total_seconds
 from xfw.plan.trials import Only
 from xfw.seeds import trial_key
+from xfw.terminal import duration
 from xfw.testing.plugins import make_experiment
 
 

@@ -16,10 +16,10 @@ import h5py
 import numpy as np
 import pytest
 import xarray
-from xfw import block
 from xfw.cli.main import invoke
 from xfw.errors import UserError
 from xfw.experiment import Array, Records, Stream, Variable
+from xfw.process import block
 from xfw.store import artifacts, atomic, claims, proof
 from xfw.store.commit import Commit, Committer, load_state
 from xfw.store.results import Results, open_run

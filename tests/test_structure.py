@@ -26,7 +26,7 @@ def modules_of(source: Path) -> dict[str, Path]:
 
 MODULES = {name: path for name, path in modules_of(CORE.parent).items() if name.split(".")[0] == "xfw"}
 FLOORS = (
-    ("errors", "schedules", "seeds", "terminal", "stop"),
+    ("errors", "schedules", "seeds", "terminal"),
     ("manifest",),
     ("experiment",),
     ("config", "data"),
@@ -37,10 +37,8 @@ FLOORS = (
     ("tracking",),
     ("hookspecs",),
     ("plugins",),
-    ("heartbeat", "progress"),
-    ("block",),
-    ("executors",),
     ("process",),
+    ("block",),
     ("xfw",),
     ("testing",),
     ("cli",),

@@ -17,7 +17,7 @@ import attrs
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Grid", "Screen", "console", "plain", "render", "terminal_width"]
+__all__ = ["Grid", "Screen", "console", "counted", "duration", "plain", "render", "terminal_width"]
 
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """What a terminal acts on, or hides text with: all controls but tab and line feed, changes of direction, surrogates."""
@@ -240,3 +240,19 @@ def pieces(word: str, width: int) -> list[str]:
     if len(word) <= width:
         return [word]
     return [part[start : start + width] for part in BREAKS.split(word) for start in range(0, len(part), width)]
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number of things in words."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words, to two units."""
+    if seconds < 60:
+        return f"{seconds:.0f} s" if seconds >= 1 else "< 1 s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min"

@@ -16,6 +16,7 @@ from xfw.analysis import statistics
 from xfw.analysis.matching import Published, Sample
 from xfw.analysis.tables import Rounded, decimals_of
 from xfw.analysis.targets import Suite, Target, Tolerance
+from xfw.terminal import counted
 
 __all__ = ["MISSED", "NO_DATA", "REPRODUCED", "Judgement", "SuiteJudgement", "judge", "judge_suite"]
 
@@ -119,7 +120,7 @@ def judge(published: Published, samples: Sequence[Sample]) -> Judgement:
     runs = tuple(dict.fromkeys(run for sample in samples for run in sample.runs))
     missing = sum(sample.missing for sample in samples)
     if min(n) < max(1, target.min_n):
-        lacking = f"{trials(missing)} without a value" if missing else ""
+        lacking = f"{counted(missing, 'trial')} without a value" if missing else ""
         note = f"needs {target.min_n} values, has {min(n)}" if min(n) else lacking
         return Judgement(published, NO_DATA, n, notes=tuple(filter(None, [note])), runs=runs)
     asked = KINDS[target.kind](target, samples)
@@ -135,7 +136,7 @@ def judge(published: Published, samples: Sequence[Sample]) -> Judgement:
     notes = (
         asked.wrong,
         f"n = {min(n)}, published {wanted}" if min(n) < wanted else "",
-        f"{trials(missing)} without a value left out" if missing else "",
+        f"{counted(missing, 'trial')} without a value left out" if missing else "",
         target.note,
     )
     return attrs.evolve(
@@ -147,11 +148,6 @@ def judge(published: Published, samples: Sequence[Sample]) -> Judgement:
         found=asked.found,
         notes=tuple(filter(None, notes)),
     )
-
-
-def trials(count: int) -> str:
-    """Return a number of trials in words."""
-    return f"{count} trial" if count == 1 else f"{count} trials"
 
 
 # --- the kinds -------------------------------------------------------------------------------------------
@@ -170,7 +166,7 @@ def mean_of(target: Target, samples: Sequence[Sample]) -> Asked:
         far = joined(tolerance, tolerance.far * target.sd)
         escaped = int((np.abs(values - value) > far).sum())
         if escaped > tolerance.escapes * len(values) + ROUNDING:
-            wrong = f"{escaped} of {trials(len(values))} more than {far:.3g} off"
+            wrong = f"{escaped} of {counted(len(values), 'trial')} more than {far:.3g} off"
     return Asked(np.array([values.mean()]), value - limit, value + limit, value, limit, wrong=wrong)
 
 
@@ -276,7 +272,7 @@ def distribution(target: Target, samples: Sequence[Sample]) -> Asked:
         difference=float(values.mean() - wanted.mean()),
         p=p,
         found=", ".join(f"p({name}) = {value:.3g}" for name, value in p.items()),
-        too_few=f"needs more than {trials(len(values))} to be missed" if smallest > target.alpha else "",
+        too_few=f"needs more than {counted(len(values), 'trial')} to be missed" if smallest > target.alpha else "",
     )
 
 

@@ -66,7 +66,7 @@ def resume(
 
                 seal(found)
         else:
-            from xfw.executors.supervise import execute
+            from xfw.process.supervise import execute
 
             code = execute(
                 found,

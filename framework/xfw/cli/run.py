@@ -153,7 +153,8 @@ def history(options: Options, subject: Subject) -> History:
 
 def announce(made: Plan) -> None:
     """Say before it starts that a run will take long."""
-    from xfw.plan.table import duration, least_seconds
+    from xfw.plan.table import least_seconds
+    from xfw.terminal import duration
 
     seconds = least_seconds(made)
     if seconds > LONG:
@@ -275,9 +276,9 @@ def print_plan(made: Plan, options: Options) -> None:
 def carried_out(options: Options, subject: Subject, manifest: Manifest, trackers: Sequence[Chosen]) -> int:
     """Create the run directory, execute its blocks, and say what came of them."""
     from xfw.config.resolve import condition_configs
-    from xfw.executors.supervise import execute
-    from xfw.plan.table import counted
+    from xfw.process.supervise import execute
     from xfw.store.rundir import create_run
+    from xfw.terminal import counted
 
     configs = condition_configs(manifest, subject.experiment.config_class)
     subject.experiment.hooks.define_metrics()  # a wrong declaration must not show after the computation alone

@@ -10,13 +10,11 @@ import attrs
 
 from xfw.manifest import BlockPlan, combined, spans
 from xfw.plan.build import Plan
-from xfw.terminal import Grid, render
+from xfw.terminal import Grid, counted, duration, render
 
 __all__ = [
     "as_data",
     "as_text",
-    "counted",
-    "duration",
     "least_seconds",
     "origin_of_times",
     "size",
@@ -125,11 +123,6 @@ def block_row(plan: Plan, block: BlockPlan) -> list[str]:
     ]
 
 
-def counted(number: int, noun: str) -> str:
-    """Return a number of things in words."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
 def size(count: float) -> str:
     """Return a number of bytes in words, with binary units."""
     for unit in ("B", "KiB", "MiB", "GiB"):
@@ -137,14 +130,3 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1024
     return f"{count:.1f} TiB"
-
-
-def duration(seconds: float) -> str:
-    """Return a time in words, to two units."""
-    if seconds < 60:
-        return f"{seconds:.0f} s" if seconds >= 1 else "< 1 s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min"

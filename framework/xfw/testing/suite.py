@@ -24,7 +24,7 @@ from xfw.errors import UserError
 from xfw.experiment import Experiment
 from xfw.manifest import Execution
 from xfw.plugins.registry import load_experiment
-from xfw.stop import Stop
+from xfw.process.stop import Stop
 from xfw.store.rundir import RunDir, find_run
 
 __all__ = ["Refuted", "Suite", "told"]
@@ -215,7 +215,7 @@ def planned(suite: Suite, place: Path, seed: int, only: int | None) -> RunDir:
 
 def train(run: RunDir, stop_after: int = 0) -> None:
     """Run all blocks of a run to their end and seal it; with ``stop_after``, die on the way."""
-    from xfw import block
+    from xfw.process import block
     from xfw.store.seal import seal
 
     os.environ[block.COMMIT_SECONDS] = "0" if stop_after else "1000"

@@ -10,10 +10,10 @@ from typing import Any
 
 import attrs
 
-from xfw.stop import Stop
+from xfw.process.stop import Stop
 from xfw.store import atomic
 
-__all__ = ["FILE", "LOG", "Control", "Log", "Progress", "read_progress"]
+__all__ = ["FILE", "LOG", "Log", "Progress", "Reporter", "read_progress"]
 
 FILE = "progress.json"
 LOG = "log.txt"
@@ -52,7 +52,7 @@ class Progress:
         return (self.total_steps - self.steps) / self.rate if self.rate > 0 else None
 
 
-class Control:
+class Reporter:
     """What the engine asks and tells while it runs a block."""
 
     def __init__(self, block_dir: Path, stop: Stop, *, clock: Callable[[], float] = time.time) -> None:

@@ -12,9 +12,9 @@ from typing import ClassVar
 
 import attrs
 
-from xfw.block import THREAD_VARIABLES
-from xfw.executors.protocol import Job, JobState, State
-from xfw.executors.slots import block_environment
+from xfw.process.block import THREAD_VARIABLES
+from xfw.process.executor import Job, JobState, State
+from xfw.process.slots import block_environment
 from xfw.store.claims import process_start
 
 __all__ = ["LocalExecutor", "Options"]
@@ -76,11 +76,11 @@ class LocalExecutor:
 
 
 class Server:
-    """One ``xfw.executors.server`` and the processes that it has started."""
+    """One ``xfw.process.server`` and the processes that it has started."""
 
     def __init__(self, threads: int, *, preload: bool) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "xfw.executors.server", *(["--preload"] if preload else [])],
+            [sys.executable, "-P", "-m", "xfw.process.server", *(["--preload"] if preload else [])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=block_environment() | dict.fromkeys(THREAD_VARIABLES, str(threads)),

@@ -1,6 +1,6 @@
 """A process that has torch loaded and forks one block after another: a block starts in a tenth of a second.
 
-Run by the local executor as ``python -P -m xfw.executors.server``. It reads jobs as lines of JSON from its standard
+Run by the local executor as ``python -P -m xfw.process.server``. It reads jobs as lines of JSON from its standard
 input and writes what becomes of them to its standard output; both ends when whoever started it ends. It is a
 program of its own, so that blocks import from where Python is installed and from PYTHONPATH, and never from the
 directory in which somebody happens to stand.
@@ -20,14 +20,14 @@ import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from xfw.executors.protocol import BLOCK
+from xfw.process.executor import BLOCK
 from xfw.store.claims import process_start
 
 PRELOAD = (
     "torch",
     "torch._dynamo",
     "h5py",
-    "xfw.block",
+    "xfw.process.block",
     "xfw.engine.session",
     "xfw.plugins.registry",
     "xfw.store.commit",
@@ -129,10 +129,10 @@ def become(argv: Sequence[str], lifeline: int) -> int:
     if tuple(rest[: len(BLOCK)]) != BLOCK:
         os.execvpe(program, [*argv], os.environ)
     watched = [*rest[len(BLOCK) :], "--lifeline", str(lifeline)]
-    if "xfw.block" not in sys.modules:
+    if "xfw.process.block" not in sys.modules:
         os.set_inheritable(lifeline, True)
         os.execvpe(program, [program, *BLOCK, *watched], os.environ)
-    from xfw.block import command
+    from xfw.process.block import command
 
     return command(watched)
 

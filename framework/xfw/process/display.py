@@ -12,9 +12,10 @@ from rich.table import Table
 
 from xfw import terminal
 from xfw.manifest import BlockPlan, Manifest
-from xfw.progress import Progress
+from xfw.process.progress import Progress
+from xfw.terminal import counted, duration
 
-__all__ = ["Display", "duration"]
+__all__ = ["Display"]
 
 MOST_TRIALS = 24
 """Up to so many trials get a row each; beyond that, blocks do."""
@@ -84,7 +85,7 @@ class Display:
     def _table(self, rows: Sequence[Row]) -> Table:
         trials = sum(len(row.plan.members) for row in rows) <= MOST_TRIALS
         names = headline_names(rows) if trials else []
-        table = Table(title=f"{self._manifest.run}: {counted(rows)}", title_justify="left", box=None, pad_edge=False)
+        table = Table(title=f"{self._manifest.run}: {how_far(rows)}", title_justify="left", box=None, pad_edge=False)
         for name in ["trial" if trials else "block", "state", "epochs", *names, "trial-steps/s", "left"]:
             table.add_column(name, justify="left" if name in ("trial", "block", "state") else "right")
         lines = self._trial_lines(rows, names) if trials else block_lines(rows)
@@ -105,10 +106,15 @@ class Display:
 def block_lines(rows: Sequence[Row]) -> Iterator[list[str]]:
     """Yield a line for each block, the running ones first."""
     for row in sorted(rows, key=lambda row: (row.state != "running", row.state in ("done", "pending"))):
-        yield [f"{row.plan.index} ({trials(len(row.plan.members))})", row.state, epochs_done(row), *speed(row)]
+        yield [
+            f"{row.plan.index} ({counted(len(row.plan.members), 'trial')})",
+            row.state,
+            epochs_done(row),
+            *speed(row),
+        ]
 
 
-def counted(rows: Sequence[Row]) -> str:
+def how_far(rows: Sequence[Row]) -> str:
     """Return how many trials are done, and the time left at the present rate."""
     done = sum(len(row.plan.members) for row in rows if row.state == "done")
     total = sum(len(row.plan.members) for row in rows)
@@ -117,12 +123,7 @@ def counted(rows: Sequence[Row]) -> str:
     steps = sum(progress.total_steps - progress.steps for progress in running)
     steps += sum(row.plan.steps for row in rows if row.state == "pending")
     left = f", {duration(steps / rate)} left" if rate > 0 else ""
-    return f"{done} of {trials(total)} done{left}"
-
-
-def trials(count: int) -> str:
-    """Return a number of trials in words."""
-    return f"{count} trial" if count == 1 else f"{count} trials"
+    return f"{done} of {counted(total, 'trial')} done{left}"
 
 
 def headline_names(rows: Sequence[Row]) -> list[str]:
@@ -156,13 +157,3 @@ def summary(progress: Progress) -> str:
     left = f", {duration(progress.left)} left" if progress.left is not None else ""
     what, unit = (f"cells of {progress.stage}", "cells") if progress.stage else ("epochs", "steps")
     return f"{progress.epoch} of {progress.epochs} {what} done, {progress.rate:,.1f} {unit}/s{left}"
-
-
-def duration(seconds: float) -> str:
-    """Return a time as a person would say it: ``42 s``, ``3 min 05 s``, ``2 h 07 min``."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"

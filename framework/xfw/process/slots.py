@@ -9,9 +9,9 @@ from pathlib import Path
 
 import attrs
 
-from xfw.executors.protocol import BLOCK, Job, Resources
 from xfw.manifest import BlockPlan
-from xfw.progress import LOG
+from xfw.process.executor import BLOCK, Job, Resources
+from xfw.process.progress import LOG
 from xfw.store.rundir import RunDir
 
 __all__ = ["Slot", "block_environment", "job_of", "slots"]

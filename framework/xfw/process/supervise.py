@@ -10,17 +10,17 @@ from contextlib import closing, contextmanager, nullcontext
 import attrs
 from rich.console import Console
 
-from xfw import block as block_process
 from xfw.errors import UserError
-from xfw.executors.display import Display, duration, trials
-from xfw.executors.local import LocalExecutor
-from xfw.executors.protocol import Executor, JobState
-from xfw.executors.slots import Slot, job_of, slots
-from xfw.heartbeat import beating
-from xfw.progress import LOG, Progress, read_progress
-from xfw.stop import Stop, on_signals
+from xfw.process import block as block_process
+from xfw.process.display import Display
+from xfw.process.executor import Executor, JobState
+from xfw.process.local import LocalExecutor
+from xfw.process.progress import LOG, Progress, read_progress
+from xfw.process.slots import Slot, job_of, slots
+from xfw.process.stop import Stop, beating, on_signals
 from xfw.store import claims
 from xfw.store.rundir import RunDir
+from xfw.terminal import counted, duration
 
 __all__ = ["execute"]
 
@@ -204,7 +204,7 @@ class Supervision:
         attempt = claims.attempt_count(self._run.block_dir(index)) + 1
         again = f", attempt {attempt}" if attempt > 1 else ""
         self._states[index] = claims.RUNNING
-        self._display.say(f"block {index} started: {trials(len(self._plans[index].members))}{again}")
+        self._display.say(f"block {index} started: {counted(len(self._plans[index].members), 'trial')}{again}")
         return attempt
 
     def _is_over(self, index: int, job: JobState) -> bool:
