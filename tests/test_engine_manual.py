@@ -18,6 +18,8 @@ from xfw.engine.network import initial_model
 from xfw.engine.rng import Rng, key_words, keyed_order
 from xfw.engine.session import Interrupted
 from xfw.engine.strategy import choose
+from xfw.manifest import Execution
+from xfw.plan.estimate import OnceOnly, measure
 from xfw.store.commit import Committer, load_state
 from xfw.testing.blocks import block_session, train_block
 from xfw.testing.plugins import make_experiment
@@ -330,3 +332,25 @@ def test_a_rule_for_such_code_is_never_to_stack() -> None:
     assert [choose(model, device, alone=True) for device in ("cpu", "cuda", "cuda:1", "mps")] == [
         "pool", "streams", "streams", "serial",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"build_optimizer": lambda config: xfw.Optimizer("Adan", lr=0.1)}, "no 'Adan'"),
+        ({"build_optimizer": lambda config: xfw.SGD(lr=0.1, momentun=0.9)}, "no argument 'momentun'"),
+        ({"build_optimizer": lambda config: xfw.SGD(lr=0.1, groups=[xfw.Group("x", lr=1)])}, "no parameter of its own"),
+        ({"build_optimizer": lambda config: "SGD"}, "returned a str"),
+        ({"build_optimizer": two}, "several optimizers"),
+    ],
+)
+def test_a_wrong_optimizer_is_named_while_the_run_is_planned(changes: Any, message: str) -> None:
+    made = players(train_step=lambda model, batch: model.critic(batch[0]).sum(), **changes)
+    execution = Execution("cpu", "float32", False, "auto", 1, 1, "")
+    with pytest.raises(xfw.UserError, match=message):
+        measure(made, Config(), execution, OnceOnly(None))
+
+
+def test_a_step_that_steps_itself_is_planned_for_a_pool() -> None:
+    execution = Execution("cpu", "float32", False, "auto", 1, 1, "")
+    assert measure(players(), Config(), execution, OnceOnly(None)).strategy == "pool"

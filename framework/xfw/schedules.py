@@ -57,7 +57,7 @@ class Schedule:
 
 
 def _schedule(formula: Callable[..., torch.Tensor], **values: Any) -> Schedule:
-    return Schedule(formula, tuple(values.items()))
+    return Schedule(formula, tuple((name, tuple(v) if isinstance(v, list) else v) for name, v in values.items()))
 
 
 def by_pass(schedule: Schedule) -> Schedule:

@@ -170,7 +170,7 @@ class _Rows:
         for (place, settings), lane in itertools.product(enumerate(owner.settings), range(trials)):
             parameter = nn.Parameter(owner.parts(owner.parameters_TP)[place][lane], requires_grad=False)
             parameter.grad = owner.parts(owner.gradients_TP)[place][lane]
-            key = (place, lane) if settings.scheduled else (place, *settings.of(lane).values())
+            key = (place, *settings.given(lane))
             rows.setdefault(key, []).append(parameter)
             self._settings[key] = (settings, lane)
             state = {name: owner.parts(arena)[place][lane] for name, arena in owner.entries.items()}

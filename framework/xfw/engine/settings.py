@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fnmatch
 import inspect
+import itertools
 import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,7 +21,7 @@ from xfw.errors import UserError, did_you_mean
 from xfw.experiment import Group, Optimizer
 from xfw.schedules import Schedule
 
-__all__ = ["Follower", "Settings", "exact_dtype", "groups_of", "settings_of", "spec_of"]
+__all__ = ["Follower", "Settings", "check_names", "exact_dtype", "groups_of", "settings_of", "spec_of"]
 
 OF_THE_CORE = ("foreach", "fused", "capturable", "differentiable")
 """Arguments of torch's optimizers that say how to compute, not what."""
@@ -35,7 +36,7 @@ class Follower:
     """A number of every trial, some of them scheduled: ``now`` is a ``[T]`` tensor that keeps its address."""
 
     def __init__(self, values: Sequence[Any], device: torch.device) -> None:
-        self._dtype = exact_dtype(device)
+        self.given, self._dtype = tuple(values), exact_dtype(device)
         self.now = torch.zeros(len(values), dtype=self._dtype, device=device)
         alike: dict[Any, list[int]] = {}
         for lane, value in enumerate(values):
@@ -75,6 +76,10 @@ class Settings:
         """Return the numbers that change."""
         return [follower for follower in self.followers.values() if follower]
 
+    def given(self, lane: int) -> tuple[Any, ...]:
+        """Return what one trial's numbers were given as: trials that are equal here are equal at every step."""
+        return tuple(follower.given[lane] for follower in self.followers.values())
+
     @property
     def exact(self) -> torch.dtype:
         """Return the type in which numbers are kept."""
@@ -104,7 +109,22 @@ def settings_of(specs: Sequence[Optimizer], count: int, device: torch.device) ->
     kind = next(iter(kinds.values()))
     if len({tuple(group.where for group in spec.groups) for spec in specs}) > 1:
         raise UserError("the trials of one block have different groups of parameters")
-    return kind, [_stack([_complete(kind, spec, place) for spec in specs], device) for place in range(count)]
+    completed = [[_complete(kind, spec, place) for spec in specs] for place in range(count)]
+    for values in itertools.chain(*completed):
+        _check(kind, values)
+    return kind, [_stack(values, device) for values in completed]
+
+
+def check_names(spec: Any, model: nn.Module) -> None:
+    """Raise UserError where an optimizer, an argument of it or a group's parameters do not exist.
+
+    Without making one: that would cost the planner of a run the seconds that torch takes to load what it needs for it.
+    """
+    if not isinstance(spec, Optimizer):
+        raise UserError(f"build_optimizer returned a {type(spec).__name__}, expected an xfw.Optimizer")
+    groups_of(spec, model)
+    for place in range(1 + len(spec.groups)):
+        _complete(_plain_kind(spec.kind), spec, place)
 
 
 def spec_of(found: Any, model: nn.Module) -> Any:
@@ -167,7 +187,7 @@ def _plain_kind(kind: Any) -> Any:
 
 
 def _complete(kind: Any, spec: Optimizer, place: int) -> dict[str, Any]:
-    """Return all values of a spec for one of its groups; UserError where one is unknown or out of range."""
+    """Return all values of a spec for one of its groups; UserError where one is unknown or missing."""
     values = {**spec.values, **(spec.groups[place - 1].values if place else {})}
     defaults = _defaults(kind)
     for name in values:
@@ -184,7 +204,6 @@ def _complete(kind: Any, spec: Optimizer, place: int) -> dict[str, Any]:
     for name, value in completed.items():
         pairs = value if isinstance(value, (tuple, list)) else None
         flat |= {name: value} if pairs is None else {f"{name}/{i}": part for i, part in enumerate(pairs)}
-    _check(kind, flat)
     return flat
 
 

@@ -17,6 +17,8 @@ from torch import nn
 
 from xfw.data.sources import Sources
 from xfw.engine.batches import check_epochs, count_of, steps_of
+from xfw.engine.manual import check_steps
+from xfw.engine.settings import check_names, spec_of
 from xfw.engine.step import steps_itself
 from xfw.engine.steppers import STREAMS
 from xfw.engine.strategy import choose
@@ -110,7 +112,12 @@ def measure(experiment: Experiment, config: Any, execution: Execution, sources: 
     sides = [] if seen is None else [tensor.shape[1:] for tensor in seen.tensors]
     # Shapes that differ in other things than their network, such as its passes, share one measurement.
     work = sources.derived(f"work {sides} {model}", lambda: work_of(model, seen))
-    strategy = choose(model, execution.device, execution.strategy, alone=steps_itself(experiment.hooks))
+    alone = steps_itself(hooks)
+    optimizer = hooks.build_optimizer(config=config, model=model)
+    check_steps(optimizer, manual=alone)
+    if optimizer is not None and not alone:
+        check_names(spec_of(optimizer, model), model)
+    strategy = choose(model, execution.device, execution.strategy, alone=alone)
     return Shape(strategy, work, passes, lengths)
 
 
