@@ -738,3 +738,15 @@ def test_exact_takes_two_runs_and_no_options(tmp_path: Path) -> None:
     run = finished_run(tmp_path)
     with pytest.raises(WrongInput, match="two runs"):
         call(commands.compare, "--exact", run.id, "--results-dir", str(tmp_path))
+
+
+@pytest.mark.parametrize("trials", [1, 2, 5])
+@pytest.mark.parametrize(
+    "sweep", [{}, {"mode": ["a", "b"]}, {"lr": list(range(13))}, {"arch": [f"{n}*{n}" for n in range(9)]}]
+)
+def test_curves_can_be_read(tmp_path: Path, trials: int, sweep: dict[str, list[Any]]) -> None:
+    """No legend lies over data, every entry has its line in sight, and no two lines look alike."""
+    with open_run(finished_run(tmp_path, rows=12, trials=trials, sweep=sweep)) as opened:
+        kept = Kept()
+        curves.analyse(opened, curves.Options(), kept, values())
+    assert problems_of(kept.made["curves-correct"]) == []

@@ -59,7 +59,7 @@ def published(experiment: Experiment, targets: Targets) -> list[Published]:
     metrics = {metric.name: metric for metric in experiment.hooks.define_metrics() or ()}
     schema = schema_of(experiment.config_class)
     groups = sorted({path.partition(".")[0] for path in schema.keys if "." in path})
-    configs = Configurations(experiment)
+    known: dict[str, tuple[tuple[Mapping[str, Any], ...], list[Problem]]] = {}
     found: list[Published] = []
     problems: list[Problem] = []
     for target in targets.targets:
@@ -72,7 +72,15 @@ def published(experiment: Experiment, targets: Targets) -> list[Published]:
             if key not in schema.keys and key not in groups:
                 hint = did_you_mean(key, [*schema.keys, *groups])
                 problems.append(Problem(f"{path}.ignore", f"unknown key '{key}'", hint))
-        spanned, wrong = configs.of(target, path)
+        spanned: list[tuple[Mapping[str, Any], ...]] = []
+        wrong: list[Problem] = []
+        for number, selection in enumerate(target.selections):
+            question = canonical([target.preset, selection])
+            if question not in known:
+                known[question] = resolved(experiment, target.preset, selection)
+            place = f"{path}.wheres[{number}]" if target.wheres else f"{path}.where"
+            spanned.append(known[question][0])
+            wrong += [attrs.evolve(each, path=f"{place}{each.path.removeprefix('$')}") for each in known[question][1]]
         problems += wrong
         if metric is not None and not wrong:
             problems += row_problems(target, metric, experiment, spanned, path)
@@ -82,39 +90,18 @@ def published(experiment: Experiment, targets: Targets) -> list[Published]:
     return found
 
 
-class Configurations:
-    """Resolves what targets ask for; equal questions once."""
-
-    def __init__(self, experiment: Experiment) -> None:
-        self._experiment = experiment
-        self._known: dict[str, tuple[tuple[Any, ...], list[Problem]]] = {}
-
-    def of(self, target: Target, path: str) -> tuple[list[tuple[Mapping[str, Any], ...]], list[Problem]]:
-        """Return the configurations of each group of a target's trials, and the mistakes in them."""
-        groups: list[tuple[Mapping[str, Any], ...]] = []
-        problems: list[Problem] = []
-        for number, selection in enumerate(target.selections):
-            place = f"{path}.wheres[{number}]" if target.wheres else f"{path}.where"
-            configs, wrong = self._resolved(target.preset, selection)
-            groups.append(tuple(flatten(unstructure(config)) for config in configs))
-            problems += [attrs.evolve(each, path=f"{place}{each.path.removeprefix('$')}") for each in wrong]
-        return groups, problems
-
-    def _resolved(self, preset: str, selection: Mapping[str, Any]) -> tuple[tuple[Any, ...], list[Problem]]:
-        question = canonical([preset, selection])
-        if question not in self._known:
-            self._known[question] = self._resolve(preset, selection)
-        return self._known[question]
-
-    def _resolve(self, preset: str, selection: Mapping[str, Any]) -> tuple[tuple[Any, ...], list[Problem]]:
-        values = {name: value for name, value in selection.items() if name != "preset"}
-        run = NamedRun("target", self._experiment.name, Path(), str(selection.get("preset", preset)), values)
-        try:
-            return resolve(self._experiment, named=run, folder=Path()).configs, []
-        except WrongInput as error:
-            return (), list(error.problems) or [Problem("$", error.what)]
-        except UserError as error:
-            return (), [Problem("$", error.what, error.hint)]
+def resolved(
+    experiment: Experiment, preset: str, selection: Mapping[str, Any]
+) -> tuple[tuple[Mapping[str, Any], ...], list[Problem]]:
+    """Return the configurations that a preset with some values on top stands for, and the mistakes in them."""
+    values = {name: value for name, value in selection.items() if name != "preset"}
+    run = NamedRun("target", experiment.name, Path(), str(selection.get("preset", preset)), values)
+    try:
+        configs = resolve(experiment, named=run, folder=Path()).configs
+    except UserError as error:
+        problems = list(error.problems) if isinstance(error, WrongInput) else []
+        return (), problems or [Problem("$", error.what, error.hint)]
+    return tuple(flatten(unstructure(config)) for config in configs), []
 
 
 def row_problems(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any, get_args, get_origin
 
@@ -23,25 +23,14 @@ FILE = "targets.toml"
 SCHEMA = 1
 
 
-def among(*choices: Any) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
+def among(*choices: Any) -> Any:
     """Return a validator of a key with few values."""
-
-    def check(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-        if value not in choices:
-            raise ValueError(f"{attribute.name}: found {value!r}, expected one of {', '.join(map(str, choices))}")
-
-    return check
+    return attrs.validators.in_(choices)
 
 
-def within(low: float, high: float = math.inf) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
+def within(low: float, high: float = math.inf) -> Any:
     """Return a validator of a number that may be None."""
-
-    def check(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-        if value is not None and not low <= value <= high:
-            words = f"at least {low:g}" if high == math.inf else f"{low:g} to {high:g}"
-            raise ValueError(f"{attribute.name}: found {value!r}, expected {words}")
-
-    return check
+    return attrs.validators.optional([attrs.validators.ge(low), attrs.validators.le(high)])
 
 
 @attrs.frozen(kw_only=True)
@@ -142,6 +131,11 @@ class Kind:
     takes: tuple[str, ...] = ()
     one_of: tuple[str, ...] = ()
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Return all keys that a target of the kind may have."""
+        return (*SHARED, *self.needs, *self.takes, *self.one_of)
+
 
 KINDS: Mapping[str, Kind] = {
     "mean": Kind(("value", "tolerance"), ("sd", "n", "ddof")),
@@ -170,7 +164,10 @@ def read_targets(text: str, experiment: str) -> Targets:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"experiment '{experiment}': {FILE} is no TOML: {error}", exit_code=2) from error
-    problems = top_problems(content)
+    known = ("schema", "defaults", "target", "group", "suite")
+    problems = unknown_keys(content, known, "$")
+    if content.get("schema") != SCHEMA:
+        problems.append(Problem("$.schema", f"found {content.get('schema')!r}, expected {SCHEMA}"))
     found: dict[str, tuple[str, Target]] = {}
     for path, given, values in tables_of(content, problems):
         target = structured(values, Target, path, problems)
@@ -189,30 +186,17 @@ def read_targets(text: str, experiment: str) -> Targets:
     )
 
 
-def top_problems(content: Mapping[str, Any]) -> list[Problem]:
-    """Return what is wrong with the tables of the file itself."""
-    known = ("schema", "defaults", "target", "group", "suite")
-    problems = [
-        Problem(f"$.{name}", f"unknown key '{name}'", did_you_mean(name, known))
-        for name in content
-        if name not in known
-    ]
-    if content.get("schema") != SCHEMA:
-        problems.append(Problem("$.schema", f"found {content.get('schema')!r}, expected {SCHEMA}"))
-    return problems
-
-
 def tables_of(
     content: Mapping[str, Any], problems: list[Problem]
 ) -> list[tuple[str, Mapping[str, Any], dict[str, Any]]]:
     """Return path, own keys, and keys with the defaults merged in, of every target of the file."""
     defaults = table(content.get("defaults", {}), "$.defaults", problems)
-    problems += unknown_keys(defaults, "$.defaults")
+    problems += unknown_keys(defaults, FIELDS, "$.defaults")
     found = entries(content, "target", "$", defaults, problems)
     for number, group in enumerate(listed(content, "group", "$", problems)):
         path = f"$.group[{number}]"
         shared = {name: value for name, value in table(group, path, problems).items() if name != "target"}
-        problems += unknown_keys(shared, path)
+        problems += unknown_keys(shared, FIELDS, path)
         found += entries(group, "target", path, merged(defaults, shared), problems)
     return found
 
@@ -226,15 +210,10 @@ def entries(
         here = f"{path}.{name}[{number}]"
         given = table(each, here, problems)
         known = KINDS.get(str(merged(defaults, given).get("kind", "mean")))
-        permitted = FIELDS if known is None else keys_of(known)
+        permitted = FIELDS if known is None else known.keys
         fitting = {key: value for key, value in defaults.items() if key in permitted}
         found.append((here, given, merged(fitting, given)))
     return found
-
-
-def keys_of(kind: Kind) -> tuple[str, ...]:
-    """Return all keys that a target of a kind may have."""
-    return (*SHARED, *kind.needs, *kind.takes, *kind.one_of)
 
 
 def listed(content: Any, name: str, path: str, problems: list[Problem]) -> Sequence[Any]:
@@ -254,12 +233,12 @@ def table(value: Any, path: str, problems: list[Problem]) -> Mapping[str, Any]:
     return {}
 
 
-def unknown_keys(values: Mapping[str, Any], path: str) -> list[Problem]:
-    """Return the keys of defaults that no target has."""
+def unknown_keys(values: Mapping[str, Any], known: Sequence[str], path: str) -> list[Problem]:
+    """Return the keys that are none of the known ones."""
     return [
-        Problem(f"{path}.{name}", f"unknown key '{name}'", did_you_mean(name, FIELDS))
+        Problem(f"{path}.{name}", f"unknown key '{name}'", did_you_mean(name, known))
         for name in values
-        if name not in FIELDS
+        if name not in known
     ]
 
 
@@ -289,14 +268,15 @@ def converter() -> cattrs.Converter:
     for kind, words in ((int, "a whole number"), (str, "text")):
         made.register_structure_hook(kind, strict(kind, words))
     made.register_structure_hook(float, number)
-    made.register_structure_hook_factory(lambda kind: is_of(kind, list), lambda kind: list_hook(made, kind))
-    made.register_structure_hook_factory(lambda kind: is_of(kind, dict), lambda _: plain_table)
+
+    def collection(value: Any, kind: Any) -> Any:
+        wanted, words = get_origin(kind), "a list" if get_origin(kind) is list else "a table"
+        if not isinstance(value, wanted):  # cattrs would take a text for a list of letters
+            raise ValueError(f"found {value!r}, expected {words}")
+        return dict(value) if wanted is dict else [made.structure(item, get_args(kind)[0]) for item in value]
+
+    made.register_structure_hook_func(lambda kind: bool({get_origin(kind)} & {list, dict}), collection)
     return made
-
-
-def is_of(kind: Any, origin: Any) -> bool:
-    """Say whether a type such as ``list[int]`` is one of lists."""
-    return bool(get_origin(kind) == origin)
 
 
 def number(value: Any, _: Any) -> float:
@@ -304,25 +284,6 @@ def number(value: Any, _: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError(f"found {value!r}, expected a number")
     return float(value)
-
-
-def plain_table(value: Any, _: Any) -> dict[str, Any]:
-    """Return a table of values by key."""
-    if not isinstance(value, Mapping):
-        raise ValueError(f"found {value!r}, expected a table")
-    return dict(value)
-
-
-def list_hook(made: cattrs.Converter, kind: Any) -> Any:
-    """Return a structure hook of a list, which refuses a single value."""
-    (item,) = get_args(kind)
-
-    def hook(value: Any, _: Any) -> Any:
-        if not isinstance(value, list):
-            raise ValueError(f"found {value!r}, expected a list")
-        return [made.structure(each, item) for each in value]
-
-    return hook
 
 
 def kind_problems(target: Target, given: Mapping[str, Any], path: str) -> list[Problem]:
@@ -336,7 +297,7 @@ def kind_problems(target: Target, given: Mapping[str, Any], path: str) -> list[P
         if not getattr(target, name) and getattr(target, name) != 0
     ]
     problems += [
-        Problem(f"{path}.{name}", f"is not used by kind '{target.kind}'") for name in given if name not in keys_of(kind)
+        Problem(f"{path}.{name}", f"is not used by kind '{target.kind}'") for name in given if name not in kind.keys
     ]
     if kind.one_of and all(getattr(target, name) is None for name in kind.one_of):
         problems.append(Problem(path, f"a target of kind '{target.kind}' needs {' or '.join(kind.one_of)}"))

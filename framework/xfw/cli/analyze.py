@@ -6,7 +6,7 @@ import functools
 import json
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -283,11 +283,11 @@ def _refuse_unavailable(
 
 def _options(selected: Sequence[Analyzer], assignments: Sequence[str]) -> dict[str, Any]:
     """Return the options of each analyzer; an assignment goes to every selected one that has the key."""
-    from xfw.config.keys import schema_of, unknown_key
-    from xfw.config.points import split_assignment
+    from xfw.config.keys import is_list, schema_of, unknown_key
+    from xfw.config.points import read_options, split_assignment
 
-    schemas = {each.name: schema_of(each.options) for each in selected if each.options is not None}
-    values: dict[str, dict[str, Any]] = {each.name: {} for each in selected}
+    schemas = {analyzer.name: schema_of(analyzer.options) for analyzer in selected if analyzer.options is not None}
+    texts: dict[str, list[str]] = {name: [] for name in schemas}
     problems: list[Problem] = []
     for assignment in assignments:
         try:
@@ -295,35 +295,19 @@ def _options(selected: Sequence[Analyzer], assignments: Sequence[str]) -> dict[s
         except ValueError as error:
             problems.append(Problem("-s", str(error)))
             continue
-        takers = {each: found for each, schema in schemas.items() if (found := schema.find(name)) is not None}
+        takers = {taker: key for taker, schema in schemas.items() if (key := schema.find(name)) is not None}
         if not takers:
             known = [path for schema in schemas.values() for path in schema.names()]
             problems.append(unknown_key(name, known, ""))
-        for taker, found in takers.items():
-            _assign(values[taker], found, text, problems)
+        for taker, key in takers.items():
+            bracketed = is_list(key.kind) and not text.strip().startswith("[")
+            texts[taker].append(f"{name}=[{text}]" if bracketed else assignment)
     if problems:
         raise WrongInput("wrong options", list(dict.fromkeys(problems)))
-    return {each.name: _structured(each, values[each.name]) for each in selected}
-
-
-def _assign(values: dict[str, Any], found: Any, text: str, problems: list[Problem]) -> None:
-    from xfw.config.keys import is_list
-    from xfw.config.points import collect
-
-    if is_list(found.kind) and not text.strip().startswith("["):
-        text = f"[{text}]"
-    points, wrong = collect(found, text, Path.cwd())
-    problems += wrong
-    if len(points) > 1:
-        problems.append(Problem(f"$.{found.path}", f"found {len(points)} values, expected one"))
-    elif points:
-        values[found.path] = points[0]
-
-
-def _structured(analyzer: Analyzer, values: Mapping[str, Any]) -> Any:
-    from xfw.config.structure import nested, structure
-
-    return None if analyzer.options is None else structure(analyzer.options, nested(values))
+    return {
+        analyzer.name: analyzer.options and read_options(analyzer.options, texts[analyzer.name], "wrong options")
+        for analyzer in selected
+    }
 
 
 def _output(directory: str | None, report: Path, formats: str, as_json: bool) -> Output:
