@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -83,6 +85,7 @@ where = { lr = 1.0 }
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Return a function that installs the plugin ``demo`` with these targets; there is a run of two conditions."""
     folder = tmp_path / "site"
+    folder.mkdir()  # before an import looks for it, and remembers that it is not there
 
     def installed(targets: str) -> None:
         package = folder / "xfw_demo"
@@ -94,7 +97,8 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
         info.mkdir()
         (info / "METADATA").write_text("Metadata-Version: 2.1\nName: xfw-demo\nVersion: 1.0\nSummary: x\n")
         (info / "entry_points.txt").write_text("[xfw.experiments]\ndemo = xfw_demo\n")
-        monkeypatch.delitem(__import__("sys").modules, "xfw_demo", raising=False)
+        monkeypatch.delitem(sys.modules, "xfw_demo", raising=False)
+        importlib.invalidate_caches()
 
     monkeypatch.syspath_prepend(str(folder))
     monkeypatch.chdir(tmp_path)
