@@ -96,7 +96,7 @@ def test_a_new_plugin_keeps_every_rule(tmp_path: Path, install: Callable[[str], 
             EXPERIMENT,
             "    images, labels = batch\n    return func",
             "    1 / 0\n    return func",
-            "ZeroDivisionError",
+            "ZeroDivisionError: division by zero (experiment.py:",
         ),
         (
             "records",

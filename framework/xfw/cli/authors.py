@@ -64,8 +64,8 @@ def written(folder: Traversable, name: str, path: str = "") -> Iterator[tuple[st
 def named(text: str, name: str) -> str:
     """Return a text of the template with the plugin's name in place of the placeholder."""
     title = name.replace("_", " ").capitalize()
-    own = {"new-comer": name.replace("_", "-"), PLACEHOLDER.capitalize(): title, PLACEHOLDER: name}
-    return re.sub("|".join(own), lambda found: own[found[0]], text)
+    words = {"new-comer": name.replace("_", "-"), PLACEHOLDER.capitalize(): title, PLACEHOLDER: name}
+    return re.sub("|".join(words), lambda match: words[match[0]], text)
 
 
 @click.command()

@@ -66,7 +66,7 @@ class Recorder:
         what = [f"missing: {', '.join(missing)}"] * bool(missing) + [f"undeclared: {', '.join(unknown)}"] * bool(
             unknown
         )
-        hint = "every row of a stream has all variables that the hook `records` declares, and no other"
+        hint = "every row of a stream has all variables that the hook `declare_records` names, and no other"
         return UserError(f"record: stream '{stream}': {'; '.join(what)}", hint=hint)
 
     def rows(self, stream: str, values: Mapping[str, torch.Tensor]) -> None:

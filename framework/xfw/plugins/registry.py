@@ -47,9 +47,9 @@ class Hooks:
         home = self._homes.get(name, "plugin")
         if home != "plugin":
             for place, loaded in enumerate(self._plugins):
-                own = home_in(loaded.modules, home)
-                if own not in loaded.modules and loaded.info.state == "ok":
-                    self._plugins[place] = self._completed(loaded, own)
+                needed = home_in(loaded.modules, home)
+                if needed not in loaded.modules and loaded.info.state == "ok":
+                    self._plugins[place] = self._completed(loaded, needed)
         caller: pluggy.HookCaller = getattr(self._manager.hook, name)
         return caller
 

@@ -288,7 +288,7 @@ def run_checks(suite: Suite) -> Iterator[Outcome]:
         try:
             check.examine(suite)
         except Exception as error:  # noqa: BLE001 - the plugin's code runs in here
-            yield Outcome(check.name, check.claim, "failed", told(error))
+            yield Outcome(check.name, check.claim, "failed", told(error, suite.name))
         else:
             passed.add(check.name)
             yield Outcome(check.name, check.claim, "ok")

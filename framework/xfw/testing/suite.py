@@ -16,13 +16,16 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from xfw.config.resolve import Resolved, resolve
 from xfw.data.sources import cache_dir
 from xfw.errors import UserError
 from xfw.experiment import Experiment
 from xfw.manifest import Execution
+from xfw.plugins.discovery import discover, find
 from xfw.plugins.registry import load_experiment
 from xfw.process.stop import Stop
 from xfw.store.rundir import RunDir, find_run
@@ -98,7 +101,7 @@ class Suite:
             warnings.simplefilter("ignore", DeprecationWarning)  # Python warns of threads, which the child does not use
             process = os.fork()
         if process == 0:
-            os._exit(worked(work, place, self.folder / f"{label}.txt", reason))
+            os._exit(worked(work, self.name, place, self.folder / f"{label}.txt", reason))
         code = ended(process, self.longest)
         if code is None:
             raise Refuted(f"it takes more than {self.longest:g} s: shorten it with -s KEY=VALUE")
@@ -111,8 +114,8 @@ def ended(process: int, seconds: float) -> int | None:
     deadline = time.monotonic() + seconds
     try:
         while time.monotonic() < deadline:
-            found, status = os.waitpid(process, os.WNOHANG)
-            if found:
+            finished, status = os.waitpid(process, os.WNOHANG)
+            if finished:
                 return os.waitstatus_to_exitcode(status)
             time.sleep(0.01)
     except BaseException:
@@ -150,7 +153,7 @@ class Dying(Stop):
         return False
 
 
-def worked(work: Callable[[], None], place: Path, output: Path, reason: Path) -> int:
+def worked(work: Callable[[], None], plugin: str, place: Path, output: Path, reason: Path) -> int:
     """Do a child's work, with its output in a file; return its exit code."""
     home = place / "home"
     home.mkdir(exist_ok=True)
@@ -170,7 +173,7 @@ def worked(work: Callable[[], None], place: Path, output: Path, reason: Path) ->
             work()
         except BaseException as error:  # noqa: BLE001 - the plugin's code runs in here
             traceback.print_exc()
-            reason.write_text(told(error), encoding="utf-8")
+            reason.write_text(told(error, plugin), encoding="utf-8")
             return 1
     return 0
 
@@ -187,14 +190,26 @@ def draw_anew() -> None:
     torch.seed()
 
 
-def told(error: BaseException) -> str:
+def told(error: BaseException, plugin: str) -> str:
     """Return an error in one line, with the place in the plugin where it was raised."""
-    text = error.what if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-    text = " ".join(text.split())
-    frames = [] if isinstance(error, Refuted | UserError) else traceback.extract_tb(error.__traceback__)
-    outside = [frame for frame in frames if f"{os.sep}xfw{os.sep}" not in frame.filename]
-    place = f" ({Path(outside[-1].filename).name}:{outside[-1].lineno})" if outside else ""
-    return (str(error) if isinstance(error, Refuted) else text) + place
+    if isinstance(error, Refuted):
+        return str(error)
+    text = " ".join((error.what if isinstance(error, UserError) else f"{type(error).__name__}: {error}").split())
+    if isinstance(error, UserError):
+        return text
+    return text + place_in(
+        plugin, [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    )
+
+
+def place_in(plugin: str, lines: Sequence[tuple[str, Any]]) -> str:
+    """Return the last of a traceback's lines that is the plugin's own, in brackets; nothing where none is."""
+    spec = find_spec(find(plugin, discover()).module)
+    places = [] if spec is None else [*(spec.submodule_search_locations or ()), spec.origin or ""]
+    inside = [
+        (path, line) for path, line in lines if any(Path(path).is_relative_to(place) for place in places if place)
+    ]
+    return f" ({Path(inside[-1][0]).name}:{inside[-1][1]})" if inside else ""
 
 
 def planned(suite: Suite, place: Path, seed: int, only: int | None) -> RunDir:
@@ -233,6 +248,5 @@ def failure(run: RunDir, index: int) -> str:
     end = claims.block_state(run.block_dir(index)).end
     reason = " ".join(end.reason.split()) if end is not None else "its block was refused"
     kept = sorted(run.block_dir(index).glob("traceback-*.txt"))
-    found = re.findall(r'File "([^"]+)", line (\d+)', kept[-1].read_text(encoding="utf-8")) if kept else []
-    outside = [(file, line) for file, line in found if f"{os.sep}xfw{os.sep}" not in file]
-    return reason + (f" ({Path(outside[-1][0]).name}:{outside[-1][1]})" if outside else "")
+    text = kept[-1].read_text(encoding="utf-8") if kept else ""
+    return reason + place_in(run.manifest.experiment, re.findall(r'File "([^"]+)", line (\d+)', text))
