@@ -114,6 +114,25 @@ def test_a_reader_that_goes_away_is_no_crash() -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["runs", "--results-dir", "x" * 5000],
+        ["run", "psa", "--dry-run", "--results-dir", "x" * 5000],
+        ["run", "psa", "--dry-run", "--data-dir", "x" * 5000],
+        ["run", "psa", "--dry-run", "--data-dir", "~nobody-at-all/x"],
+        ["run", "psa", "--dry-run", "-s", f"init_from={'x' * 5000}"],
+        ["run", "psa", "--dry-run", "-s", "init_from=~nobody-at-all/x"],
+        ["run", "netfragments", "--dry-run", "-s", f"weights={'x' * 5000}"],
+    ],
+)
+def test_a_path_that_cannot_be_is_an_error_of_the_user(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert invoke(arguments) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+
+
 def test_control_characters_of_an_argument_are_shown_escaped(capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke(["run", "psa", "-s", "l\x1b[2Jr=1"]) == 2
     assert invoke(["run", "\x1b[2J"]) == 2

@@ -238,6 +238,15 @@ def test_the_hash_of_one_condition_does_not_depend_on_how_it_was_written() -> No
 def test_stored_conditions_give_the_same_configurations() -> None:
     resolved = resolve(demo(), overrides=["mode=all", "train.epochs=1,2", "widths=[1,2]"])
     assert condition_configs(manifest_of(resolved), Config) == resolved.configs
+    assert condition_configs(manifest_of(resolved), Config, [4, 1]) == (resolved.configs[4], resolved.configs[1])
+
+
+def test_only_the_conditions_that_are_wanted_are_read() -> None:
+    manifest = manifest_of(resolve(demo(), overrides=["mode=none,full"]))
+    odd = attrs.evolve(manifest, conditions=(manifest.conditions[0], Condition(1, {"mode": "gone"})))
+    assert len(condition_configs(odd, Config, [0])) == 1
+    with pytest.raises(xfw.WrongInput, match=r"\$\.mode: found 'gone'"):
+        condition_configs(odd, Config)
 
 
 @given(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import importlib
 import os
@@ -125,6 +126,10 @@ def _invoke(arguments: Sequence[str]) -> int:
         # The reader of a pipe has gone: what Python still holds for it must not raise again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        # What no command expects: a name that is too long, a folder that vanished.
+        where = f"{error.filename}: " if error.filename else ""
+        return failed(f"{where}{error.strerror or error}", 2 if error.errno == errno.ENAMETOOLONG else 1, debug)
     return result if isinstance(result, int) else 0
 
 

@@ -212,7 +212,7 @@ def execution_of(options: Options, earlier: Manifest | None, usual: str) -> Exec
         strategy=options.strategy or (earlier.execution.strategy if earlier is not None else "auto"),
         threads=options.threads,
         jobs=default_jobs(device) if options.jobs is None else options.jobs,
-        data_dir=str(Path(options.data_dir).expanduser().absolute()) if options.data_dir else "",
+        data_dir=os.path.abspath(os.path.expanduser(options.data_dir)) if options.data_dir else "",  # noqa: PTH100, PTH111
     )
 
 

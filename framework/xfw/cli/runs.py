@@ -12,7 +12,7 @@ import click
 from xfw.cli.options import as_is, as_is_option, json_option, results_dir_option
 from xfw.cli.printing import print_json, print_table
 from xfw.errors import UserError
-from xfw.manifest import Manifest
+from xfw.manifest import Manifest, flatten
 from xfw.manifest import show as show_value
 from xfw.store import proof
 from xfw.store.claims import BlockState, supervisors
@@ -189,20 +189,13 @@ def print_run(run: RunDir, content: Mapping[str, Any]) -> None:
 
 def config_rows(manifest: Manifest) -> list[tuple[str, str, str]]:
     """Return the configuration with the origin of every value; of swept keys, all values."""
-    rows = [(path, show_value(value), manifest.provenance.get(path, "")) for path, value in flattened(manifest.config)]
+    values = flatten(manifest.config)
+    rows = [(path, show_value(value), manifest.provenance.get(path, "")) for path, value in values.items()]
     for axis in manifest.axes:
-        values = dict.fromkeys(show_value(condition.values.get(axis)) for condition in manifest.conditions)
+        choices = dict.fromkeys(show_value(condition.values.get(axis)) for condition in manifest.conditions)
         origin = manifest.provenance.get(axis, "")
-        rows.append((axis, ", ".join(values), origin if axis in manifest.telling_axes else f"{origin}, follows"))
+        rows.append((axis, ", ".join(choices), origin if axis in manifest.telling_axes else f"{origin}, follows"))
     return rows
-
-
-def flattened(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Return the values of a nested configuration by key path."""
-    found: list[tuple[str, Any]] = []
-    for key, value in config.items():
-        found += flattened(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(f"{prefix}{key}", value)]
-    return found
 
 
 def print_blocks(blocks: Sequence[Mapping[str, Any]]) -> None:

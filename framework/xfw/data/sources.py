@@ -42,7 +42,7 @@ def check_data_dir(data_dir: str | None, named: str = "--data-dir") -> Path | No
     """Return a folder of data sets as a path; raises ``WrongInput`` if it does not exist or cannot be read."""
     if not data_dir:
         return None
-    path = Path(data_dir).expanduser()
+    path = Path(os.path.expanduser(data_dir))  # noqa: PTH111
     if not path.exists():
         raise WrongInput(f"{named}: no directory '{data_dir}'")
     if not path.is_dir():

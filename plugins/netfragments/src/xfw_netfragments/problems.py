@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,7 +96,7 @@ def _files(config: Config) -> Iterator[Problem]:
     from xfw_netfragments import connections
 
     path = Path(config.weights)
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113
         yield Problem("$.weights", f"no file '{config.weights}'")
         return
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ def _arch(text: str) -> str:
 
 
 def _absolute(text: str) -> str:
-    return str(Path(text).expanduser().absolute())
+    return os.path.abspath(os.path.expanduser(text))  # noqa: PTH100, PTH111
 
 
 def sha256(path: str | Path) -> str:
@@ -117,7 +118,7 @@ class Config:
     num_workers: int = xfw.key(4, ge=0, per_trial=True, help="accepted for compatibility, has no effect")
 
     def __attrs_post_init__(self) -> None:
-        if self.init_from is not None and self.init_sha256 is None and Path(self.init_from).is_file():
+        if self.init_from is not None and self.init_sha256 is None and os.path.isfile(self.init_from):  # noqa: PTH113
             object.__setattr__(self, "init_sha256", sha256(self.init_from))
         if self.hidden_layers:
             object.__setattr__(self, "arch", architecture.canonical(architecture.from_widths(self.hidden_layers)))

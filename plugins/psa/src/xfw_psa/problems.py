@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import xfw
@@ -34,7 +35,7 @@ def _errors(config: Config, given: frozenset[str]) -> list[xfw.Problem]:
         found.append(
             _problem("share_order", "is not supported by this version of xfw", "leave it out: share_order=false")
         )
-    if config.init_from is not None and not Path(config.init_from).is_file():
+    if config.init_from is not None and not os.path.isfile(config.init_from):  # noqa: PTH113
         found.append(_problem("init_from", f"no file '{config.init_from}'"))
     elif config.init_from is not None:
         found += _weight_problems(config, Path(config.init_from))
