@@ -272,6 +272,35 @@ def test_a_switch_that_differs_between_trials_is_refused() -> None:
         ArenaOptimizer(specs, torch.zeros(2, 3), torch.zeros(2, 3))
 
 
+def scaled(scale: float) -> Any:
+    def plain(parameter: Any, gradient: Any, state: Any, step: Any, *, lr: Any) -> Any:
+        return -lr * scale * gradient
+
+    return plain
+
+
+def test_a_function_made_for_each_trial_must_not_enclose_what_differs() -> None:
+    start, gradients = np.zeros((2, 3)), np.ones((1, 2, 3))
+    alike = [xfw.Optimizer(scaled(2.0), lr=rate) for rate in (0.1, 0.2)]
+    assert np.allclose(stepped(alike, start, gradients, "cpu"), [[-0.2], [-0.4]])
+    with pytest.raises(xfw.UserError, match="different optimizers") as refused:
+        stepped([xfw.Optimizer(scaled(scale), lr=0.1) for scale in (1.0, 2.0)], start, gradients, "cpu")
+    assert "takes it as an argument" in str(refused.value.hint)
+
+
+def test_a_group_chosen_by_a_function_made_for_each_trial_is_one_group() -> None:
+    def specs(*prefixes: str) -> list[xfw.Optimizer]:
+        def chosen(prefix: str) -> Any:
+            return lambda name, module: name.startswith(prefix)
+
+        return [xfw.SGD(lr=0.1, groups=[xfw.Group(chosen(prefix), lr=1.0)]) for prefix in prefixes]
+
+    columns = [slice(0, 1), slice(1, 3)]
+    ArenaOptimizer(specs("a", "a"), torch.zeros(2, 3), torch.zeros(2, 3), columns)
+    with pytest.raises(xfw.UserError, match="different groups"):
+        ArenaOptimizer(specs("a", "b"), torch.zeros(2, 3), torch.zeros(2, 3), columns)
+
+
 # --- groups -----------------------------------------------------------------------------------------------------------
 
 

@@ -103,12 +103,13 @@ def settings_of(specs: Sequence[Optimizer], count: int, device: torch.device) ->
     for spec in specs:
         if not isinstance(spec, Optimizer):
             raise UserError(f"build_optimizer returned a {type(spec).__name__}, expected an xfw.Optimizer")
-    kinds = {_name(spec.kind): _plain_kind(spec.kind) for spec in specs}
-    if len(kinds) > 1:
-        raise UserError(f"the trials of one block have different optimizers: {', '.join(sorted(kinds))}")
-    kind = next(iter(kinds.values()))
-    if len({tuple(group.where for group in spec.groups) for spec in specs}) > 1:
-        raise UserError("the trials of one block have different groups of parameters")
+    kinds = [_plain_kind(spec.kind) for spec in specs]
+    kind, hint = kinds[0], "a function that encloses what differs between trials takes it as an argument instead"
+    if not all(_alike(kind, other) for other in kinds):
+        names = ", ".join(sorted({_name(other) for other in kinds}))
+        raise UserError(f"the trials of one block have different optimizers: {names}", hint=hint)
+    if not all(_alike([g.where for g in specs[0].groups], [g.where for g in spec.groups]) for spec in specs):
+        raise UserError("the trials of one block have different groups of parameters", hint=hint)
     completed = [[_complete(kind, spec, place) for spec in specs] for place in range(count)]
     for values in itertools.chain(*completed):
         _check(kind, values)
@@ -174,6 +175,21 @@ def _fits(group: Group, name: str, module: nn.Module) -> bool:
         return bool(group.where(name, module))
     patterns = (group.where,) if isinstance(group.where, str) else group.where
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _alike(a: Any, b: Any) -> bool:
+    """Say whether two trials were given the same: functions may be made anew, of one code around equal values."""
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(_alike, a, b))
+    if not (inspect.isfunction(a) and inspect.isfunction(b)):
+        return a is b or (not callable(a) and type(a) is type(b) and bool(a == b))
+    enclosed = [[cell.cell_contents for cell in function.__closure__ or ()] for function in (a, b)]
+    held = [
+        [*own, *(f.__defaults__ or ()), *(f.__kwdefaults__ or {}).values()]
+        for own, f in zip(enclosed, (a, b), strict=True)
+    ]
+    plain = not any(isinstance(value, torch.Tensor) for own in held for value in own)
+    return a is b or (a.__code__ is b.__code__ and plain and _alike(*held))
 
 
 def _name(kind: Any) -> str:
