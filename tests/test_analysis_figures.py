@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import itertools
+import os
+import subprocess
+import sys
 
 import matplotlib as mpl
 import pytest
@@ -79,3 +82,19 @@ def test_an_order_of_many_goes_from_dark_to_light() -> None:
     ramp = [lightness(style.colour) for style in figures.styles(30)]
     assert ramp == sorted(ramp)
     assert min(after - before for before, after in itertools.pairwise(ramp)) > 0
+
+
+DRAW = """
+from xfw.analysis import figures
+with figures.styled():
+    figure, axes = figures.new_figure(2, 2)
+    axes.plot([1, 2], [3, 4])
+print(*(len(figures.render(figure, form)) > 500 for form in figures.FORMATS))
+"""
+
+
+@pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "nonsense", "TkAgg", ""])
+def test_figures_need_no_backend(backend: str) -> None:
+    environment = {**os.environ, "MPLBACKEND": backend}
+    done = subprocess.run([sys.executable, "-c", DRAW], capture_output=True, text=True, env=environment, check=False)
+    assert done.stdout.split() == ["True"] * 3, done.stderr
