@@ -17,8 +17,10 @@ import xfw
 from torch import nn
 from torch.nn import functional
 from xfw.engine.batches import gather, prepared, prepared_once
+from xfw.engine.dropout import KeyedDropout
 from xfw.engine.narrow import Layer, NarrowTwin, layers_of
 from xfw.engine.network import Network
+from xfw.engine.rng import Rng, key_words
 from xfw.engine.twin import Twin
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -78,12 +80,12 @@ class Reads(nn.Module):
 def test_a_residual_network_is_read_as_its_layers() -> None:
     assert layers_of(Network([residual()], CPU, torch.float32).template) == [
         Layer("0", 50, 4, True, rectifies=True),
-        Layer("2.layers.0", 4, 4, True, rectifies=True, keeps=True),
+        Layer("2.layers.0", 4, 4, True, rectifies=True, keeps=True, dropout="2.layers.2"),
         Layer("2.layers.3", 4, 4, True, rectifies=True, adds=True),
-        Layer("3.layers.0", 4, 4, True, rectifies=True, keeps=True),
+        Layer("3.layers.0", 4, 4, True, rectifies=True, keeps=True, dropout="3.layers.2"),
         Layer("3.layers.3", 4, 4, True, rectifies=True, adds=True),
         Layer("4", 4, 18, True, rectifies=True),
-        Layer("6.layers.0", 18, 18, True, rectifies=True, keeps=True),
+        Layer("6.layers.0", 18, 18, True, rectifies=True, keeps=True, dropout="6.layers.2"),
         Layer("6.layers.3", 18, 18, True, rectifies=True, adds=True),
         Layer("7", 18, 10, True),
     ]
@@ -122,7 +124,9 @@ def test_anything_but_a_chain_is_left_to_its_twin(how: Callable[[torch.Tensor], 
 
 def test_other_layers_are_left_to_their_twin() -> None:
     assert layers_of(nn.Sequential(nn.Linear(8, 4), nn.Tanh(), nn.Linear(4, 4), nn.Linear(4, 2))) is None
-    assert layers_of(nn.Sequential(nn.Linear(8, 4), nn.Dropout(0.5), nn.Linear(4, 4), nn.Linear(4, 2))) is None
+    for rate in (0.0, 0.5):  # dropout without a ReLU before it, whatever the neighbours' rates
+        chain = nn.Sequential(nn.Linear(8, 4), nn.Dropout(rate), nn.Linear(4, 4), nn.Linear(4, 2))
+        assert layers_of(chain) is None
     shared = nn.Linear(4, 4)
     twice = layers_of(nn.Sequential(nn.Linear(8, 4), nn.ReLU(), shared, nn.ReLU(), shared, nn.Linear(4, 2)))
     network = Network(
@@ -168,7 +172,7 @@ def test_kernels_agree_with_single_models_in_float64(build: Callable[[], nn.Modu
     network = Network(models, _device(), torch.float32)
     layers = layers_of(network.template)
     assert layers is not None
-    narrow = NarrowTwin(network, layers, Twin(network).module)
+    narrow = NarrowTwin(network, layers, Twin(network, guarded=False).module)
     network.gradients_TP.fill_(float("nan"))
     x_TBI = torch.randn(3, batch, layers[0].inputs)
     labels_TB = torch.randint(0, layers[-1].outputs, (3, batch))
@@ -196,7 +200,7 @@ def test_kernels_agree_that_what_is_not_a_number_stays_so() -> None:
     network = Network(models, _device(), torch.float32)
     layers = layers_of(network.template)
     assert layers is not None
-    logits = NarrowTwin(network, layers, Twin(network).module)(torch.randn(2, 8, 70, device=_device()))
+    logits = NarrowTwin(network, layers, Twin(network, guarded=False).module)(torch.randn(2, 8, 70, device=_device()))
     assert logits[0].isnan().all()
     assert logits[1].isfinite().all()
 
@@ -293,3 +297,40 @@ def test_examples_that_would_take_too_much_are_prepared_batch_by_batch() -> None
     needed = 5_000 * (6 * 4 + 8)
     assert prepared_once(dataset, torch.float32, 64, limit=needed - 1) is dataset
     assert prepared_once(dataset, torch.float32, 64, limit=needed).prepare is None
+
+
+class Dropping(nn.Sequential):
+    """Dropout behind a transition and within a residual branch, at rates that differ between trials."""
+
+    def __init__(self, rate: float) -> None:
+        block = Residual(6)
+        block.layers[2] = nn.Dropout(rate)
+        super().__init__(nn.Linear(9, 6), nn.ReLU(), nn.Dropout(rate / 2), block, nn.Linear(6, 3))
+
+
+@needs_kernels
+@pytest.mark.parametrize("rates", [(0.0, 0.5, 0.3), (0.0, 0.0, 0.0), (1.0, 0.2, 0.0)])
+def test_kernels_agree_with_the_twins_dropout(rates: tuple[float, ...]) -> None:
+    torch.manual_seed(0)
+    network = Network([Dropping(rate) for rate in rates], _device(), torch.float32)
+    assert network.template is not None
+    layers = layers_of(network.template)
+    assert layers is not None
+    assert [layer.dropout for layer in layers] == ["2", "3.layers.2", "", ""]
+    twin = Twin(network, guarded=False)
+    narrow = NarrowTwin(network, layers, twin.module)
+    sites = [module for module in twin.module.modules() if isinstance(module, KeyedDropout)]
+    words = key_words([123456789012345, 2**63 + 5, 77], _device())
+    rng = Rng(words, torch.tensor(3, device=_device()), torch.tensor(11, device=_device()))
+    sites[0].holder.current = rng
+    x_TBI = torch.randn(3, 21, 9, device=_device())
+    results = []
+    for module in (twin.module, narrow):
+        network.gradients_TP.zero_()
+        module.train()
+        logits = module(x_TBI)
+        logits.square().sum().backward()
+        results.append((logits.detach().clone(), network.gradients_TP.clone()))
+    torch.testing.assert_close(results[1][0], results[0][0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(results[1][1], results[0][1], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(narrow.eval()(x_TBI), twin.module.eval()(x_TBI))

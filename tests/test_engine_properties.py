@@ -64,7 +64,7 @@ class Drawn(nn.Module):
         self.calls, self.alpha = 0, config.scale
         if "gradient_hook" in names:
             kept = torch.rand(width) > 0.5
-            self.head.weight.register_hook(lambda gradient: gradient * kept)
+            self.head.weight.register_hook(lambda gradient: gradient * kept.to(gradient.device))
         if "late_hook" in names:
             self.stem.bias.register_post_accumulate_grad_hook(halve)
         if "forward_hook" in names:

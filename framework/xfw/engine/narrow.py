@@ -1,15 +1,15 @@
 """Recognise a narrow network of linear layers, and run it for all trials in a few kernels instead of hundreds.
 
 What is recognised is the shape of the computation, read from a trace of the author's ``forward``: a chain of linear
-maps, each followed by a ReLU or not, with or without a residual branch of two maps. Anything else keeps its ordinary
-twin. Axes: T trial, B example, I input, C output of the last layer.
+maps, each followed by a ReLU or not, with or without dropout behind it and a residual branch of two maps. Anything
+else keeps its ordinary twin. Axes: T trial, B example, I input, C output of the last layer.
 """
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import torch
@@ -18,6 +18,10 @@ from torch.autograd.function import once_differentiable
 
 from xfw.engine.dropout import KeyedDropout
 from xfw.engine.network import Network
+from xfw.engine.rng import purpose_keys, purpose_words
+
+if TYPE_CHECKING:
+    from xfw.engine.narrow_kernel import Drops
 
 __all__ = ["Layer", "NarrowTwin", "layers_of"]
 
@@ -36,7 +40,7 @@ RECTIFIERS = (nn.functional.relu, torch.relu, torch.relu_)
 
 @attrs.frozen
 class Layer:
-    """One linear map: the module's path, its sizes, and what happens before and after it."""
+    """One linear map: the module's path, its sizes, what happens before and after it, and the path of its dropout."""
 
     path: str
     inputs: int
@@ -45,6 +49,7 @@ class Layer:
     rectifies: bool = False
     keeps: bool = False
     adds: bool = False
+    dropout: str = ""
 
 
 class _Tracer(fx.Tracer):
@@ -105,7 +110,14 @@ class _Nodes:
             raise _Unknown
         return users[0]
 
-    def layer(self, node: fx.Node, **deeds: bool) -> Layer:
+    def dropout(self, node: fx.Node) -> tuple[fx.Node, str]:
+        """Return the end of a node's dropout, if one follows, and its path."""
+        users = self._uses[node]
+        if len(users) != 1 or self._kinds[users[0]] != "dropout":
+            return node, ""
+        return users[0], str(users[0].target)
+
+    def layer(self, node: fx.Node, **deeds: Any) -> Layer:
         module = self._modules[str(node.target)]
         assert isinstance(module, nn.Linear)
         return Layer(str(node.target), module.in_features, module.out_features, module.bias is not None, **deeds)
@@ -114,8 +126,12 @@ class _Nodes:
 def _dense(nodes: _Nodes, linear: fx.Node, layers: list[Layer]) -> fx.Node:
     users = nodes.users(linear)
     rectified = len(users) == 1 and nodes.kind(users[0]) == "relu"
-    layers.append(nodes.layer(linear, rectifies=rectified))
-    return users[0] if rectified else linear
+    if not rectified:
+        layers.append(nodes.layer(linear))
+        return linear
+    end, dropout = nodes.dropout(users[0])
+    layers.append(nodes.layer(linear, rectifies=True, dropout=dropout))
+    return end
 
 
 def _residual(nodes: _Nodes, state: fx.Node, users: Sequence[fx.Node], layers: list[Layer]) -> fx.Node:
@@ -123,13 +139,14 @@ def _residual(nodes: _Nodes, state: fx.Node, users: Sequence[fx.Node], layers: l
     by_kind = {nodes.kind(node): node for node in users}
     if set(by_kind) != {"linear", "add"} or state is nodes.first:
         raise _Unknown
-    inner = nodes.only(by_kind["linear"], "relu")
+    inner, dropout = nodes.dropout(nodes.only(by_kind["linear"], "relu"))
     outer = nodes.only(inner, "linear")
     if nodes.only(outer, "add") is not by_kind["add"]:
         raise _Unknown
-    layers.append(nodes.layer(by_kind["linear"], rectifies=True, keeps=True))
-    layers.append(nodes.layer(outer, rectifies=True, adds=True))
-    return nodes.only(by_kind["add"], "relu")
+    layers.append(nodes.layer(by_kind["linear"], rectifies=True, keeps=True, dropout=dropout))
+    end, behind = nodes.dropout(nodes.only(by_kind["add"], "relu"))
+    layers.append(nodes.layer(outer, rectifies=True, adds=True, dropout=behind))
+    return end
 
 
 def _effective(modules: dict[str, nn.Module], graph: fx.Graph) -> _Nodes:
@@ -163,8 +180,10 @@ def _kind(node: fx.Node, modules: dict[str, nn.Module]) -> str:
             return "linear"
         if type(module) is nn.ReLU:
             return "relu"
-        if type(module) is nn.Identity or (isinstance(module, KeyedDropout) and not module.active):
+        if type(module) is nn.Identity:
             return "identity"
+        if type(module) in (nn.Dropout, KeyedDropout):
+            return "dropout"  # at a rate of zero too: the way must not depend on a neighbour's rate
     if node.op == "call_function" and node.target in RECTIFIERS:
         return "relu"
     if node.op == "call_function" and node.target in PLUS and not node.kwargs:
@@ -184,12 +203,23 @@ class NarrowTwin(nn.Module):
         self._gradients_TP = network.gradients_TP
         self._units, self._classes = max(layer.outputs for layer in layers), layers[-1].outputs
         offsets = {slot.name: slot.offset for slot in network.layout.slots}
+        assert network.template is not None
+        sites = [network.template.get_submodule(layer.dropout) if layer.dropout else None for layer in layers]
         rows = []
-        for layer in layers:
+        for layer, site in zip(layers, sites, strict=True):
             weight, bias = f"{layer.path}.weight".lstrip("."), f"{layer.path}.bias".lstrip(".")
             deeds = RECTIFIES * layer.rectifies + KEEPS * layer.keeps + ADDS * layer.adds
-            rows.append([offsets[weight], offsets[bias] if layer.bias else -1, layer.inputs, layer.outputs, deeds])
+            purpose = purpose_words(site.site) if isinstance(site, KeyedDropout) else (0, 0)
+            places = [offsets[weight], offsets[bias] if layer.bias else -1]
+            rows.append([*places, layer.inputs, layer.outputs, deeds, *purpose])
         self._table = torch.tensor(rows, dtype=torch.int32, device=network.device)
+        keyed = [site for site in sites if isinstance(site, KeyedDropout)]
+        self._holder = keyed[0].holder if any(site.active for site in keyed) else None
+        none = torch.zeros(network.lanes, dtype=torch.int32, device=network.device)
+        self._thresholds_TL, self._scales_TL = (
+            torch.stack([getattr(site, name) if site is not None else usual for site in sites], 1).contiguous()
+            for name, usual in (("threshold", none), ("scale", torch.ones_like(none, dtype=torch.float32)))
+        )
 
     @staticmethod
     def fits(network: Network, layers: Sequence[Layer] | None) -> bool:
@@ -197,6 +227,9 @@ class NarrowTwin(nn.Module):
         if layers is None or len(layers) < SHALLOWEST or network.dtype != torch.float32:
             return False
         named = sum(1 + layer.bias for layer in layers)
+        sites = [layer.dropout for layer in layers if layer.dropout]
+        if len(set(sites)) < len(sites):
+            return False  # a layer that is called twice draws twice
         return max(layer.outputs for layer in layers) <= WIDEST and named == len(network.trained)
 
     def forward(self, *args: torch.Tensor) -> Any:
@@ -208,21 +241,35 @@ class NarrowTwin(nn.Module):
             return self.twin(*args)
         return _Network.apply(self._arena_TP, x_TBI.expand(lanes, -1, -1).contiguous(), self)
 
-    def run(self, x_TBI: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def drops(self) -> Drops | None:
+        """Return what dropout takes in the step under way."""
+        if self._holder is None:
+            return None
+        from xfw.engine.narrow_kernel import Drops
+
+        assert self._holder.current is not None
+        keys0_T, keys1_T, _, _ = purpose_keys(self._holder.current, "")
+        return Drops(keys0_T.contiguous(), keys1_T.contiguous(), self._thresholds_TL, self._scales_TL)
+
+    def run(self, x_TBI: torch.Tensor, drops: Drops | None) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the logits, and the outputs of all layers."""
         from xfw.engine import narrow_kernel
 
         lanes, batch, _ = x_TBI.shape
         kept = x_TBI.new_empty(lanes, self._table.shape[0], batch, self._units)
         logits = x_TBI.new_empty(lanes, batch, self._classes)
-        narrow_kernel.forward(x_TBI, self._arena_TP, self._table, kept, logits)
+        narrow_kernel.forward(x_TBI, self._arena_TP, self._table, kept, logits, drops)
         return logits, kept
 
-    def differentiate(self, x_TBI: torch.Tensor, kept: torch.Tensor, slopes_TBC: torch.Tensor) -> None:
+    def differentiate(
+        self, x_TBI: torch.Tensor, kept: torch.Tensor, slopes_TBC: torch.Tensor, drops: Drops | None
+    ) -> None:
         """Write the gradients of all parameters to the arena."""
         from xfw.engine import narrow_kernel
 
-        narrow_kernel.backward(x_TBI, self._arena_TP, self._table, kept, slopes_TBC.contiguous(), self._gradients_TP)
+        narrow_kernel.backward(
+            x_TBI, self._arena_TP, self._table, kept, slopes_TBC.contiguous(), self._gradients_TP, drops
+        )
 
 
 class _Network(torch.autograd.Function):
@@ -230,7 +277,8 @@ class _Network(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, _arena_TP: torch.Tensor, x_TBI: torch.Tensor, narrow: NarrowTwin) -> torch.Tensor:
-        logits, kept = narrow.run(x_TBI)
+        ctx.drops = narrow.drops()
+        logits, kept = narrow.run(x_TBI, ctx.drops)
         ctx.save_for_backward(x_TBI, kept)
         ctx.narrow = narrow
         return logits
@@ -238,5 +286,5 @@ class _Network(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, slopes_TBC: torch.Tensor) -> tuple[None, None, None]:
-        ctx.narrow.differentiate(*ctx.saved_tensors, slopes_TBC)
+        ctx.narrow.differentiate(*ctx.saved_tensors, slopes_TBC, ctx.drops)
         return None, None, None

@@ -7,14 +7,18 @@ Axes: T trial, B example, L layer, W unit, P parameter.
 
 from __future__ import annotations
 
+import attrs
 import torch
 import triton
 import triton.language as tl
 
-__all__ = ["backward", "forward"]
+from xfw.engine.dropout_kernel import _fold, _mix
 
-COLUMNS = 5
-"""Columns of the table: places of weight and bias (-1: none) in a trial's row, inputs, outputs, deeds (narrow.py)."""
+__all__ = ["Drops", "backward", "forward"]
+
+COLUMNS = 7
+"""Columns of the table: places of weight and bias (-1: none) in a trial's row, inputs, outputs, deeds (narrow.py), and
+the two words of a dropout site's purpose."""
 
 CHUNK = 64
 """Inputs of the first layer that are multiplied at once."""
@@ -31,6 +35,20 @@ def _weight(row, table, layer, unit, columns: tl.constexpr):  # type: ignore[no-
     inside = (unit[:, None] < inputs) & (unit[None, :] < outputs)
     weight = tl.load(row + place + unit[None, :] * inputs + unit[:, None], mask=inside, other=0.0)
     return weight, tl.load(row + bias + unit, mask=(unit < outputs) & (bias >= 0), other=0.0)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _dropped(  # type: ignore[no-untyped-def]
+    state, example, unit, table, layer, outputs, key0, key1, threshold, scale, columns: tl.constexpr
+):
+    """Drop units with the bits of ``dropout_kernel``: elements are numbered by example, then by unit."""
+    first = _mix(key0.to(tl.uint32) ^ tl.load(table + layer * columns + 5).to(tl.uint32))
+    second = _mix(key1.to(tl.uint32) + tl.load(table + layer * columns + 6).to(tl.uint32))
+    element = example[:, None] * outputs + unit[None, :]
+    word = _fold((element.to(tl.uint32) * 0x9E3779B9) ^ first, 16) * 0x7FEB352D
+    word = _fold(_fold(word ^ second, 15) * 0x846CA68B, 16) >> 8
+    kept = word >= tl.load(threshold + layer).to(tl.uint32)
+    return state * tl.where(kept, tl.load(scale + layer), 0.0)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -55,7 +73,8 @@ def _first(  # type: ignore[no-untyped-def]
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _forward(  # type: ignore[no-untyped-def]
-    x, arena, table, kept, logits, batch, features, depth, stride, units, classes,
+    x, arena, table, kept, logits, keys0, keys1, thresholds, scales,
+    batch, features, depth, stride, units, classes, drops: tl.constexpr,
     rows: tl.constexpr, width: tl.constexpr, chunk: tl.constexpr, columns: tl.constexpr, precision: tl.constexpr,
 ):  # fmt: skip
     """Compute ``[T, B, classes]`` and keep the output of every layer, ``[T, L, B, units]``."""
@@ -70,6 +89,11 @@ def _forward(  # type: ignore[no-untyped-def]
     sums = _first(source, row, table, there, features, rows, width, chunk, precision)
     # Not maximum(z, 0): what is not a number must stay so.
     state = tl.where((sums < 0) & ((tl.load(table + 4) & 1) > 0), 0.0, sums)
+    if drops:
+        key0, key1, threshold, scale = tl.load(keys0 + lane), tl.load(keys1 + lane), thresholds + lane * depth, scales
+        scale += lane * depth
+        outputs = tl.load(table + 3)
+        state = _dropped(state, example, unit, table, 0, outputs, key0, key1, threshold, scale, columns)
     tl.store(target, state, mask=stored)
     memory = tl.zeros((rows, width), dtype=tl.float32)
     last = depth - 1
@@ -83,6 +107,8 @@ def _forward(  # type: ignore[no-untyped-def]
         sums = tl.where((deeds & 4) > 0, sums + memory, sums)
         sums = tl.where((sums < 0) & ((deeds & 1) > 0), 0.0, sums)
         state = tl.where(unit[None, :] < outputs, sums, 0.0)
+        if drops:
+            state = _dropped(state, example, unit, table, layer, outputs, key0, key1, threshold, scale, columns)
         target += batch * units
         tl.store(target, state, mask=stored)
         weight, shift = next_weight, next_shift
@@ -94,7 +120,7 @@ def _forward(  # type: ignore[no-untyped-def]
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _backward(  # type: ignore[no-untyped-def]
-    arena, table, kept, logit_slopes, slopes, batch, depth, stride, units, classes,
+    arena, table, kept, logit_slopes, slopes, scales, batch, depth, stride, units, classes, drops: tl.constexpr,
     rows: tl.constexpr, width: tl.constexpr, columns: tl.constexpr, precision: tl.constexpr,
 ):  # fmt: skip
     """Keep the slope of every layer's sums, ``[T, L, B, units]``, from those of the logits."""
@@ -116,6 +142,8 @@ def _backward(  # type: ignore[no-untyped-def]
         deeds = tl.load(table + layer * columns + 4)
         before = tl.load(kept + place - batch * units, mask=stored, other=0.0)
         next_weight, _ = _weight(row, table, tl.maximum(layer - 1, 1), unit, columns)
+        if drops:  # what was dropped is zero, as what was rectified
+            slope *= tl.load(scales + lane * depth + layer)
         slope = tl.where((state <= 0) & ((deeds & 1) > 0), 0.0, slope)
         tl.store(slopes + place, slope, mask=stored)
         memory = tl.where((deeds & 4) > 0, slope, memory)
@@ -123,6 +151,8 @@ def _backward(  # type: ignore[no-untyped-def]
         slope = tl.where((deeds & 2) > 0, slope + memory, slope)
         place -= batch * units
         state, weight = before, next_weight
+    if drops:
+        slope *= tl.load(scales + lane * depth)
     slope = tl.where((state <= 0) & ((tl.load(table + 4) & 1) > 0), 0.0, slope)
     tl.store(slopes + place, slope, mask=stored)
 
@@ -179,24 +209,34 @@ def _differentiate(  # type: ignore[no-untyped-def]
     tl.store(result + bias + unit, sums, mask=(unit < outputs) & (bias >= 0) & ((number == 0) | (number >= parts)))
 
 
+@attrs.frozen(eq=False)
+class Drops:
+    """What dropout takes: the key words of every trial at this step, ``[T]``, thresholds and scales, ``[T, L]``."""
+
+    keys0_T: torch.Tensor
+    keys1_T: torch.Tensor
+    thresholds_TL: torch.Tensor
+    scales_TL: torch.Tensor
+
+
 def forward(
     x_TBI: torch.Tensor, arena_TP: torch.Tensor, table: torch.Tensor, kept_TLBW: torch.Tensor,
-    logits_TBC: torch.Tensor,
+    logits_TBC: torch.Tensor, drops: Drops | None,
 ) -> None:  # fmt: skip
     """Fill the outputs of all layers and the logits."""
     lanes, batch, features = x_TBI.shape
     units = kept_TLBW.shape[3]
     rows, warps = _tile(lanes, batch, _width(units))
     _forward[(triton.cdiv(batch, rows), lanes)](
-        x_TBI, arena_TP, table, kept_TLBW, logits_TBC, batch, features, table.shape[0], arena_TP.stride(0), units,
-        logits_TBC.shape[2], rows=rows, width=_width(units), chunk=CHUNK, columns=COLUMNS,
-        precision=_precision("tf32x3"), num_warps=warps,
+        x_TBI, arena_TP, table, kept_TLBW, logits_TBC, *_tensors(drops, table), batch, features, table.shape[0],
+        arena_TP.stride(0), units, logits_TBC.shape[2], drops=drops is not None, rows=rows, width=_width(units),
+        chunk=CHUNK, columns=COLUMNS, precision=_precision("tf32x3"), num_warps=warps,
     )  # fmt: skip
 
 
 def backward(
     x_TBI: torch.Tensor, arena_TP: torch.Tensor, table: torch.Tensor, kept_TLBW: torch.Tensor,
-    slopes_TBC: torch.Tensor, gradients_TP: torch.Tensor,
+    slopes_TBC: torch.Tensor, gradients_TP: torch.Tensor, drops: Drops | None,
 ) -> None:  # fmt: skip
     """Fill the gradients of all parameters from those of the logits; the gaps between parameters stay as they are."""
     lanes, batch, features = x_TBI.shape
@@ -205,14 +245,21 @@ def backward(
     slopes_TLBW = torch.empty_like(kept_TLBW)
     rows, warps = _tile(lanes, batch, width)
     _backward[(triton.cdiv(batch, rows), lanes)](
-        arena_TP, table, kept_TLBW, slopes_TBC, slopes_TLBW, batch, depth, stride, units, slopes_TBC.shape[2],
-        rows=rows, width=width, columns=COLUMNS, precision=_precision("tf32x3"), num_warps=warps,
+        arena_TP, table, kept_TLBW, slopes_TBC, slopes_TLBW, _tensors(drops, table)[3], batch, depth, stride, units,
+        slopes_TBC.shape[2], drops=drops is not None, rows=rows, width=width, columns=COLUMNS,
+        precision=_precision("tf32x3"), num_warps=warps,
     )  # fmt: skip
     parts = triton.cdiv(features, CHUNK)
     _differentiate[(parts + depth - 1, lanes)](
         x_TBI, table, kept_TLBW, slopes_TLBW, gradients_TP, batch, features, depth, stride, units, parts,
         rows=width, width=width, chunk=CHUNK, columns=COLUMNS, precision=_precision("ieee"), num_warps=width // 16,
     )  # fmt: skip
+
+
+def _tensors(drops: Drops | None, unused: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    if drops is None:
+        return (unused,) * 4
+    return drops.keys0_T, drops.keys1_T, drops.thresholds_TL, drops.scales_TL
 
 
 def _width(units: int) -> int:

@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import torch
 
-__all__ = ["Rng", "key_words", "keyed_order", "purpose_keys"]
+__all__ = ["Rng", "key_words", "keyed_order", "purpose_keys", "purpose_words"]
 
 # Multipliers of the "lowbias32" mixer (C. Wellons, Hash Function Prospector, 2018; public domain), as signed words.
 _M1 = 0x7FEB352D
@@ -48,7 +48,8 @@ def key_words(keys: Sequence[int], device: torch.device | str) -> torch.Tensor:
 
 
 @lru_cache(maxsize=4096)
-def _purpose_words(purpose: str) -> tuple[int, int]:
+def purpose_words(purpose: str) -> tuple[int, int]:
+    """Return the two words of a purpose, signed."""
     digest = hashlib.blake2b(purpose.encode(), digest_size=8).digest()
     return _signed(int.from_bytes(digest[:4], "big")), _signed(int.from_bytes(digest[4:], "big"))
 
@@ -76,7 +77,7 @@ class Rng:
     def bits(self, purpose: str, shape: Sequence[int]) -> torch.Tensor:
         """Return uniform 32-bit words (int32) of the given shape."""
         k0, k1 = self._step_keys()
-        p0, p1 = _purpose_words(purpose)
+        p0, p1 = purpose_words(purpose)
         k0, k1 = _mix(k0 ^ p0), _mix(k1 + p1)
         ones = (1,) * len(shape)
         index = torch.arange(math.prod(shape), dtype=torch.int32, device=k0.device).view(*shape)
@@ -106,7 +107,7 @@ class Rng:
 
 def purpose_keys(rng: Rng, purpose: str) -> tuple[torch.Tensor, torch.Tensor, int, int]:
     """Return the key words of a step, and the words of a purpose that ``Rng.bits`` mixes with them."""
-    return (*rng._step_keys(), *_purpose_words(purpose))
+    return (*rng._step_keys(), *purpose_words(purpose))
 
 
 def _argsort(bits: torch.Tensor) -> torch.Tensor:

@@ -100,7 +100,8 @@ class Update:
 
     def begin(self, updates: int, passes: int) -> None:
         """Set the clock."""
-        self.clock_2[0], self.clock_2[1] = updates, passes
+        self.clock_2[0].fill_(updates)  # to assign a number would wait for the device
+        self.clock_2[1].fill_(passes)
         self.follow()
 
     def follow(self) -> None:
