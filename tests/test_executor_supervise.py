@@ -426,10 +426,13 @@ def wait_for_child(parent, program):
     """Return the process id of a child that runs a module."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-        for child in children:
-            if program in Path(f"/proc/{child}/cmdline").read_text():
-                return int(child)
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                of = int(path.read_text("ascii", "replace").rpartition(")")[2].split()[1])
+                if of == parent and program in (path.parent / "cmdline").read_text():
+                    return int(path.parent.name)
+            except (OSError, IndexError):
+                continue
         time.sleep(0.01)
     pytest.fail(f"no {program}")
 
