@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Guess: Structuring checks types: a text for a boolean and a fraction for an integer are refused,
-#   as in other libraries of its kind.
+#   or "false" is understood, as in other libraries of its kind.
 # So: For the primitive types cattrs calls the type: `bool("false")` is True, `int(3.9)` is 3.
 #   Only texts that the type itself cannot parse raise.
 # Hurt: Experiment configurations from command lines, environment variables or YAML with quoted

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Guess: An array that is a view is copied into order before it is written, as in every version up
-#   to 0.7 and as in `np.save`, or refused, as `safetensors.torch` does.
+# Guess: An array that is a view is copied into order before it is written, as in version 0.7 and
+#   in `np.save`, or refused, as `safetensors.torch` does.
 # So: 0.8.0 takes the bytes as they lie in memory. `array.T` comes back with rows and columns
 #   mixed, `array[:, 1]` as the first elements of the block. Saving twice and comparing the files
-#   does not show it.
+#   does not show it. Reported as safetensors 825.
 # Hurt: Checkpoints and features written from numpy, for instance weights transposed for another
 #   framework or single columns of a table.
 # Seen with: numpy 2.4.6, safetensors 0.8.0 on a CPU

