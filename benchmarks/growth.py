@@ -1,4 +1,4 @@
-"""What grows with a run: seconds and extra memory of one figure after another, beside an older checkout.
+"""What grows with a run: seconds, processor time and extra memory of one figure after another, beside an older checkout.
 
     python benchmarks/growth.py [--figure NAME]... [--against CHECKOUT] [--repeat N]
 
@@ -244,11 +244,11 @@ def measure(name: str, folder: Path) -> dict[str, float]:
     """Return seconds and extra memory in MiB of what a figure does after its first ``yield``."""
     steps = FIGURES[name](folder)
     next(steps)
-    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    before, began, used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter(), time.process_time()
     next(steps)
-    seconds = time.perf_counter() - began
+    seconds, processor = time.perf_counter() - began, time.process_time() - used
     extra = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    return {"seconds": seconds, "MiB": extra / 1024}
+    return {"seconds": seconds, "processor": processor, "MiB": extra / 1024}
 
 
 def measured(name: str, checkout: Path) -> dict[str, float]:
@@ -286,7 +286,10 @@ def main() -> None:
             for build, checkout in builds.items():
                 runs[build].append(measured(name, checkout.resolve()))
         least = {build: {key: min(run[key] for run in found) for key in found[0]} for build, found in runs.items()}
-        text = "   ".join(f"{build} {found['seconds']:.2f} s, {found['MiB']:.0f} MiB" for build, found in least.items())
+        text = "   ".join(
+            f"{build} {found['seconds']:.2f} s ({found['processor']:.2f} of CPU), {found['MiB']:.0f} MiB"
+            for build, found in least.items()
+        )
         ratio = least["older"]["seconds"] / least["this"]["seconds"] if given.against else 0
         print(f"{name:<16}{text}{f'   {ratio:.1f} times faster' if ratio else ''}", flush=True)
 

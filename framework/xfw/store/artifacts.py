@@ -110,7 +110,7 @@ def write_list(file: h5py.File, found: Sequence[Artifact]) -> None:
         dtype = h5py.string_dtype() if is_text else np.int64
         dataset = group.create_dataset(name, data=values, dtype=dtype, fillvalue=None if is_text else NONE)
         units = {"nbytes": {"units": "bytes"}, "trial": {"units": "1"}}.get(name, {})
-        hdf5.text({"long_name": long_name, **units}, dataset.attrs)
+        hdf5.text({"long_name": long_name, **units}, dataset)
         dataset.dims[0].attach_scale(axis)
 
 

@@ -313,7 +313,7 @@ class Results:
     def ragged_shapes(self, position: int) -> dict[str, tuple[int, ...]]:
         """Return the shapes of what ``ragged`` returns, without reading it."""
         group = self._file.get(f"ragged/{position}")
-        found = {} if group is None else {name: tuple(group[name].shape) for name in datasets(group)}
+        found = {} if group is None else {name: tuple(item.shape) for name, item in datasets(group).items()}
         large = self._aside.get(position, ())
         return found | {each.array: each.shape for each in large if each.array not in self._large}
 
@@ -382,7 +382,7 @@ class Results:
 
     @cached_property
     def _array_names(self) -> list[str]:
-        return datasets(self._file["arrays"]) if "arrays" in self._file else []
+        return list(datasets(self._file["arrays"])) if "arrays" in self._file else []
 
     def _stream(self, name: str) -> h5py.Group:
         self._check(name, self.streams(), f"there is no stream '{name}'")
@@ -429,12 +429,12 @@ def label(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def datasets(group: h5py.Group) -> list[str]:
-    """Return the paths of all datasets below a group that are not scales, in the order of their creation."""
-    paths: list[str] = []
+def datasets(group: h5py.Group) -> dict[str, h5py.Dataset]:
+    """Return all datasets below a group that are not scales by their paths, in the order of their creation."""
+    found: dict[str, h5py.Dataset] = {}
     for name, item in group.items():
         if isinstance(item, h5py.Group):
-            paths += [f"{name}/{inner}" for inner in datasets(item)]
+            found |= {f"{name}/{inner}": dataset for inner, dataset in datasets(item).items()}
         elif not item.is_scale:
-            paths.append(name)
-    return paths
+            found[name] = item
+    return found

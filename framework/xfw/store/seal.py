@@ -129,7 +129,7 @@ def write_attributes(file: h5py.File, manifest: Manifest, records: Records) -> N
         "merged": manifest.merged,
     }
     encoded = {f"{name}_json": to_json(value) for name, value in structured.items()}
-    hdf5.text(plain | encoded, file.attrs)
+    hdf5.text(plain | encoded, file)
 
 
 def to_json(value: Any) -> str:
@@ -201,7 +201,7 @@ def write_stream(file: h5py.File, scales: Scales, stream: Stream, variables: Seq
     counts = content.counts(stream.name)
     rows = int(counts.max())
     group = hdf5.subgroup(file, f"metrics/{stream.name}")
-    hdf5.text({"coordinate": stream.coordinate}, group.attrs)
+    hdf5.text({"coordinate": stream.coordinate}, group)
     own = shared_coordinate(content, stream, rows)
     values = np.arange(stream.first, stream.first + rows, dtype=np.int64) if own is None else own
     scale = scales.add(group, stream.coordinate, values)
@@ -237,7 +237,7 @@ def write_array(
     dtype = schema.element_type(declared, content.array(name, next(iter(shapes))).dtype)
     itemsize = 0 if dtype == np.dtype(object) else dtype.itemsize
     aside = [place for place, shape in shapes.items() if math.prod(shape) * itemsize > artifacts.LIMIT]
-    labels = schema.labels(declared, name)
+    labels, (parent, _, last) = schema.labels(declared, name), name.rpartition("/")
     if not aside and len(set(shapes.values())) == 1:
         home = hdf5.subgroup(file, "arrays")
         dataset = hdf5.empty(home, name, (content.size, *next(iter(shapes.values()))), dtype)
@@ -246,8 +246,12 @@ def write_array(
         scales.attach(dataset, home, schema.axis_names(declared, dataset.shape[1:]))
         return []
     for place in (place for place in shapes if place not in aside):
-        home = hdf5.subgroup(file, f"ragged/{place}")
-        dataset = write_values(home, name, content.array(name, place).astype(dtype, copy=False))
+        home = scales.group(f"ragged/{place}")
+        dataset = write_values(
+            scales.group(f"ragged/{place}/{parent}".rstrip("/")),
+            last,
+            content.array(name, place).astype(dtype, copy=False),
+        )
         describe(dataset, *labels)
         scales.attach(dataset, home, schema.axis_names(declared, dataset.shape), member=False)
     return [
