@@ -1,4 +1,4 @@
-"""What grows with a run: seconds, processor time and extra memory of one figure after another, beside an older checkout.
+"""What grows with a run: wall and processor seconds and extra memory, figure by figure, beside an older checkout.
 
     python benchmarks/growth.py [--figure NAME]... [--against CHECKOUT] [--repeat N]
 
