@@ -90,6 +90,8 @@ def main() -> NoReturn:
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as `nohup` has it
         signal.signal(signal.SIGHUP, terminate)
     code = invoke(sys.argv[1:])
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # all is done: nothing is left to stop
     gc.freeze()  # else Python searches all of torch for garbage before it ends: a second or two
     sys.exit(code)
 
