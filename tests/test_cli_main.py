@@ -89,15 +89,37 @@ def test_interruption_exits_with_130(monkeypatch: pytest.MonkeyPatch, capsys: py
     assert capsys.readouterr().err.strip() == "error: interrupted"
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_signals_exit_with_their_codes(number: signal.Signals, code: int) -> None:
-    source = (
-        "import sys, time, click\n"
-        "from xfw.cli import main, runs\n"
-        "runs.runs = click.Command('runs', callback=lambda: (print('ready', flush=True), time.sleep(30)))\n"
-        "sys.argv = ['xfw', 'runs']\n"
-        "main.main()\n"
-    )
+WAITING = """
+import sys, time, click
+from pathlib import Path
+from xfw.analysis.output import Output
+from xfw.cli import main, runs
+
+def wait():
+    print("ready", flush=True)
+    time.sleep(30)
+
+def in_a_plugins_code():
+    with Output(Path("unused")).attempt("a metric"):
+        wait()
+    return 1
+
+def in_a_library_that_says_something_else():
+    try:
+        wait()
+    except KeyboardInterrupt:
+        raise ImportError("initialization failed")
+
+runs.runs = click.Command("runs", callback=CALLBACK)
+sys.argv = ["xfw", "runs"]
+main.main()
+"""
+
+
+@pytest.mark.parametrize("callback", ["wait", "in_a_plugins_code", "in_a_library_that_says_something_else"])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
+def test_signals_exit_with_their_codes(number: signal.Signals, code: int, callback: str) -> None:
+    source = WAITING.replace("CALLBACK", callback)
     process = subprocess.Popen([sys.executable, "-c", source], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert process.stdout is not None
     assert process.stdout.readline() == b"ready\n"

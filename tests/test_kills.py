@@ -335,12 +335,14 @@ def forked(arguments: list[str]) -> int:
     """Be the command line, in a process that has everything loaded."""
     from xfw.cli import main
 
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, main.terminate)
+    def before(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    for number in SIGNALS.values():
+        signal.signal(number, before)
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS.values())
-        return main.invoke(arguments)
+        return main.obey(arguments)[0]
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else 1
     except KeyboardInterrupt:

@@ -84,21 +84,48 @@ def cli(debug: bool) -> None:
     del debug  # read from the arguments, so that it may stand anywhere
 
 
+class Interruption:
+    """Stop the command when a signal asks for it, and remember which.
+
+    Not by SystemExit: plugins are isolated from the command, and what one raises (that too) is reported as its failure.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def __call__(self, number: int, _frame: FrameType | None) -> NoReturn:
+        self.number = number
+        raise KeyboardInterrupt
+
+
 def main() -> NoReturn:
     """Run the command line and exit."""
-    signal.signal(signal.SIGTERM, terminate)
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as `nohup` has it
-        signal.signal(signal.SIGHUP, terminate)
-    code = invoke(sys.argv[1:])
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # all is done: nothing is left to stop
+    code, stopped = obey(sys.argv[1:])
+    if stopped:
+        # A library whose import was cut short may crash at Python's own end.
+        sys.stdout.flush()
+        os._exit(code)
     gc.freeze()  # else Python searches all of torch for garbage before it ends: a second or two
     sys.exit(code)
 
 
-def terminate(number: int, _frame: FrameType | None) -> NoReturn:
-    """Leave on SIGTERM, or when the terminal is closed."""
-    raise SystemExit(128 + number)
+def obey(arguments: Sequence[str]) -> tuple[int, bool]:
+    """Run one command line; return its exit code, and whether a signal stopped it. Later signals change nothing."""
+    interruption = Interruption()
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    for number in numbers:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` has it
+            signal.signal(number, interruption)
+    try:
+        code = invoke(arguments)
+    except Exception:
+        if not interruption.number:
+            raise
+        code = 1  # whatever a library makes of an import that was cut short
+    for number in numbers:
+        signal.signal(number, signal.SIG_IGN)
+    stopped = bool(interruption.number and code)
+    return (128 + interruption.number if stopped else code), stopped
 
 
 def invoke(arguments: Sequence[str]) -> int:
