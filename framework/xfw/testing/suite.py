@@ -159,6 +159,9 @@ def worked(work: Callable[[], None], plugin: str, place: Path, output: Path, rea
     home.mkdir(exist_ok=True)
     os.chdir(place)
     draw_anew()
+    if "torch" in sys.modules:
+        # A child that asks for the threads of a pool which its parent has used waits for ever.
+        sys.modules["torch"].set_num_threads(1)
     known = cache_dir()
     os.environ |= {"HOME": str(home), "OMP_NUM_THREADS": "1"}
     if known.is_dir() and cache_dir() != known:  # data sets that were downloaded before are there to be read
