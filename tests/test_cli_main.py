@@ -110,13 +110,23 @@ def in_a_library_that_says_something_else():
     except KeyboardInterrupt:
         raise ImportError("initialization failed")
 
+class Dying:
+    def __del__(self):
+        wait()
+
+def in_a_destructor():
+    Dying()
+    time.sleep(30)
+
 runs.runs = click.Command("runs", callback=CALLBACK)
 sys.argv = ["xfw", "runs"]
 main.main()
 """
 
 
-@pytest.mark.parametrize("callback", ["wait", "in_a_plugins_code", "in_a_library_that_says_something_else"])
+@pytest.mark.parametrize(
+    "callback", ["wait", "in_a_plugins_code", "in_a_library_that_says_something_else", "in_a_destructor"]
+)
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_signals_exit_with_their_codes(number: signal.Signals, code: int, callback: str) -> None:
     source = WAITING.replace("CALLBACK", callback)

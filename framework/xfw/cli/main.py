@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -97,6 +97,14 @@ class Interruption:
         self.number = number
         raise KeyboardInterrupt
 
+    def raise_again(self, unraisable: Any) -> None:
+        """Ask again where the request fell into a destructor or a callback, from which nothing can be raised."""
+        if isinstance(unraisable.exc_value, KeyboardInterrupt) and self.number:
+            signal.signal(signal.SIGALRM, lambda _alarm, frame: self(self.number, frame))
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+        else:
+            sys.__unraisablehook__(unraisable)
+
 
 def main() -> NoReturn:
     """Run the command line and exit."""
@@ -116,12 +124,14 @@ def obey(arguments: Sequence[str]) -> tuple[int, bool]:
     for number in numbers:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` has it
             signal.signal(number, interruption)
+    sys.unraisablehook = interruption.raise_again
     try:
         code = invoke(arguments)
     except Exception:
         if not interruption.number:
             raise
         code = 1  # whatever a library makes of an import that was cut short
+    signal.setitimer(signal.ITIMER_REAL, 0)
     for number in numbers:
         signal.signal(number, signal.SIG_IGN)
     stopped = bool(interruption.number and code)
