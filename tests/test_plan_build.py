@@ -228,7 +228,7 @@ def test_sizes_that_exhaust_memory_while_planning_are_an_error_of_the_user() -> 
 
 
 def test_too_many_trials_are_refused_before_they_are_made() -> None:
-    with pytest.raises(xfw.UserError, match=r"99,999,999,999 trials .* expected at most 100,000"):
+    with pytest.raises(xfw.UserError, match=r"99,999,999,999 trials \(1 condition × .* expected at most 100,000"):
         planned(trials=99_999_999_999)
 
 

@@ -207,9 +207,9 @@ def test_a_plugin_that_exits_on_import_is_broken(site: Site) -> None:
     ("api", "part"),
     [
         (f"api = {API + 1}", f"it needs hook interface {API + 1}, this xfw speaks {API}: pip install --upgrade xfw"),
-        ("api = 1", f"it speaks hook interface 1, this xfw {API}: pip install --upgrade xfw-fake"),
-        ("api = '2'", "it states no hook interface; expected 'api = 2'"),
-        ("del api", "it states no hook interface; expected 'api = 2'"),
+        ("api = 1", f"it was written for hook interface 1, this xfw needs {API}: pip install --upgrade xfw-fake"),
+        ("api = '2'", "it does not state its hook interface; expected 'api = 2'"),
+        ("del api", "it does not state its hook interface; expected 'api = 2'"),
     ],
 )
 def test_an_interface_out_of_range_is_incompatible(site: Site, api: str, part: str) -> None:

@@ -197,6 +197,17 @@ def test_damaged_file_is_named(block_dir, name, damage):
     assert caught.value.exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("", "it is empty"), ('attempt = "x"\nhost = "a"', "it lacks pid, start, boot_id, device, time; .*attempt")],
+)
+def test_damage_is_told_in_one_short_sentence(block_dir, content, message):
+    claims.claim_block(block_dir, "cpu")
+    claims.claim_path(block_dir, 1).write_text(content)
+    with pytest.raises(UserError, match=rf"claim-1\.toml is damaged: {message}"):
+        claims.block_state(block_dir)
+
+
 def test_unknown_state_of_an_end_is_damage(block_dir):
     claims.claim_block(block_dir, "cpu")
     end(block_dir, 1, "interrupted")

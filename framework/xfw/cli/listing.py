@@ -105,7 +105,7 @@ def remedy(info: PluginInfo) -> str:
     if info.state == "duplicate":
         return "uninstall all but one of them: " + " or ".join(f"pip uninstall {each}" for each in info.distributions)
     if info.state == "incompatible":
-        return "the command above makes the versions fit"
+        return "what is said above makes the plugin fit this xfw"
     if not info.version:
         return "no other plugin is touched by that"
     return f"reinstall or update it: pip install --upgrade {info.distributions[0]}; else tell its authors"

@@ -172,7 +172,7 @@ def refuse_many(conditions: int, trials: int) -> None:
     """Refuse a plan of too many trials before any of them is made."""
     if conditions * trials > MOST_TRIALS:
         raise UserError(
-            f"{conditions * trials:,} trials ({conditions:,} conditions × {trials:,}), "
+            f"{conditions * trials:,} trials ({conditions:,} condition{'s' * (conditions != 1)} × {trials:,}), "
             f"expected at most {MOST_TRIALS:,} in a run",
             hint="divide them into several runs, and join these: xfw merge",
             exit_code=2,

@@ -80,15 +80,15 @@ def incompatibility(module: ModuleType, package: str) -> str:
     """Return why a module's ``api`` does not fit this version of xfw, with what to do about it; empty if it does."""
     api = getattr(module, "api", None)
     if not isinstance(api, int):
-        return f"it states no hook interface; expected 'api = {API}' in its module"
+        return f"it does not state its hook interface; expected 'api = {API}' in its module"
     if api > API:
         return f"it needs hook interface {api}, this xfw speaks {API}: pip install --upgrade xfw"
     if api < API:
         changes = [f"hook {name}: is {RENAMED[name]} now" for name in implementations(module) if name in RENAMED]
         return "\n    ".join(
             (
-                f"it speaks hook interface {api}, this xfw {API}: pip install --upgrade {package}; "
-                f"its authors change this, and then 'api = {API}':",
+                f"it was written for hook interface {api}, this xfw needs {API}: pip install --upgrade {package}; "
+                f"where there is no newer one, its authors make these changes and set 'api = {API}':",
                 *changes,
                 *OTHERWISE,
             )

@@ -137,7 +137,7 @@ def with_module(loaded: Loaded, home: str, *, strict: bool | None = None) -> Loa
             raise
         state, text = "broken", f"{type(error).__name__}: {error}"
         if isinstance(error, ImportError) and error.name == "xfw" and "'Epoch'" in text:
-            state, text = "incompatible", f"{text}\n    it speaks hook interface 1: {'; '.join(OTHERWISE)}"
+            state, text = "incompatible", f"{text}\n    it was written for hook interface 1: {'; '.join(OTHERWISE)}"
         broken = attrs.evolve(info, state=state, error=text)
         return attrs.evolve(loaded, info=broken, traceback=traceback.format_exc())
     modules = {**loaded.modules, home: module}

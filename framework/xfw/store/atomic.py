@@ -217,6 +217,8 @@ def from_toml(path: Path, hint: str = RESTORE, most: int = 1 << 30) -> dict[str,
     One without the comment is taken as it is: xfw wrote none before format 1.2 of ``run.h5``.
     """
     data = read(path, most)
+    if not data:
+        raise damaged(path, "it is empty", hint)
     if data.startswith(b"#"):
         line = FIRST_LINE.match(data)
         if line is None or hashlib.sha256(data[line.end() :]).hexdigest().encode() != line[1]:
@@ -232,6 +234,10 @@ def structured(path: Path, content: Any, kind: type[T], hint: str = RESTORE, con
     try:
         return (converter or cattrs).structure(content, kind)  # type: ignore[no-any-return]
     except cattrs.BaseValidationError as error:
-        raise damaged(path, "; ".join(cattrs.transform_error(error)), hint) from error
+        problems = cattrs.transform_error(error)
+        start = "required field missing @ $."
+        missing = ", ".join(problem.removeprefix(start) for problem in problems if problem.startswith(start))
+        others = [problem for problem in problems if not problem.startswith(start)]
+        raise damaged(path, "; ".join([f"it lacks {missing}", *others] if missing else others), hint) from error
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise damaged(path, f"{type(error).__name__}: {error}", hint) from error

@@ -216,7 +216,7 @@ def at_work(run_dir: Path) -> str:
             block = block_state(block_dir)
         except UserError:
             if beats(claim_path(block_dir, attempt_count(block_dir))):
-                return "a process that its damaged claim does not name"
+                return "a process that the damaged claim of a block does not name"
             continue
         if block.state == RUNNING:
             return block.owner

@@ -136,7 +136,9 @@ def is_untouched(file: Path, proof: Proof) -> bool:
 def again(file: Path) -> str:
     """Return what to do about a sealed file that cannot be trusted."""
     make = (
-        f"`{RunDir(file.parent).command('resume')}` makes it again from its blocks; " if file.name == "run.h5" else ""
+        f"`{RunDir(file.parent).command('resume')}` makes run.h5 again from its blocks; "
+        if file.name == "run.h5"
+        else ""
     )
     return f"{make}if you changed it on purpose, --as-is reads it as it is"
 

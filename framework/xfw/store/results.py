@@ -73,9 +73,11 @@ class Results:
             if RUN_ID.fullmatch(self.run) is None or NAME.fullmatch(self.experiment) is None:
                 raise ValueError(f"{self.run!r} of {self.experiment!r} is not the name of a run")
             root = {name: item.shape for name, item in self._file.items() if isinstance(item, h5py.Dataset)}
-            shape = root["trial"]
+            shape = root.get("trial", ())
             wrong = [name for name, found in root.items() if found != shape]
-            if len(shape) != 1 or wrong or not {"condition", "seed", "key", "status", "attempts"} <= set(root):
+            if missing := {"trial", "condition", "seed", "key", "status", "attempts"} - set(root):
+                raise ValueError(f"it has no dataset {', '.join(sorted(missing))}")
+            if len(shape) != 1 or wrong:
                 raise ValueError(f"the columns of trials differ in length: {root}")
             if not ((self.condition >= 0) & (self.condition < len(self.conditions))).all():
                 raise ValueError(f"a trial has a condition beyond the {len(self.conditions)} that there are")
