@@ -10,6 +10,7 @@ import click
 from xfw.cli.options import json_option, results_dir_option
 from xfw.cli.printing import print_json
 from xfw.store.rundir import find_run
+from xfw.terminal import counted
 
 __all__ = ["merge"]
 
@@ -33,6 +34,7 @@ def merge(runs: tuple[str, ...], as_json: bool, results_dir: Path) -> None:
         content = {"schema": 1, "run": made.id, "path": str(made.path), "trials": trials, "conditions": conditions}
         print_json({**content, "merged": [part.run for part in manifest.merged]})
         return
-    click.echo(f"run {made.id}: {trials} trials in {conditions} conditions, of {len(manifest.merged)} runs")
+    parts = f"{counted(trials, 'trial')} in {counted(conditions, 'condition')}, of {len(manifest.merged)} runs"
+    click.echo(f"run {made.id}: {parts}")
     click.echo(f"{made.id}: done   {made.run_file}")
     click.echo(f"next: {made.command('analyze')}")
