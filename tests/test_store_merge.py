@@ -356,8 +356,7 @@ def test_a_merged_run_is_tracked_by_its_parts(merged: Mapping[str, Any], capsys:
 
 
 def test_from_starts_from_a_part_and_not_from_a_merged_run(merged: Mapping[str, Any]) -> None:
-    given = {field.name: None for field in attrs.fields(Options)}
-    options = Options(**given | {"source": merged["run"], "results_dir": Path("results")})
+    options = Options(source=merged["run"], results_dir=Path("results"))
     with pytest.raises(UserError, match=f"start from one of its parts: {', '.join(merged['merged'])}"):
         source_run(options, "demo")
 
