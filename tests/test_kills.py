@@ -160,6 +160,8 @@ class Worker:
             code = self.wait(pid, 0.003)
         if code is None:
             code = self.wait(pid, self.chance.choice([0.0, 0.01, 0.05, 0.2]) * self.chance.random())
+        while code is None and not listens(pid) and time.monotonic() < deadline:
+            code = self.wait(pid, 0.003)  # before that, Python's own start answers Ctrl-C with a traceback
         if code is None:
             kind, victims = self.victims(pid, real=real)
             for victim, number in victims:
@@ -347,6 +349,15 @@ def forked(arguments: list[str]) -> int:
         return error.code if isinstance(error.code, int) else 1
     except KeyboardInterrupt:
         return 130
+
+
+def listens(pid: int) -> bool:
+    """Say whether a process has set its own handler of SIGTERM."""
+    with contextlib.suppress(OSError):  # it may have ended
+        for line in Path(f"/proc/{pid}/status").read_text("ascii", "replace").splitlines():
+            if line.startswith("SigCgt:"):
+                return bool(int(line.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
+    return True
 
 
 def children(pid: int) -> list[int]:

