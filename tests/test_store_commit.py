@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from functools import partial
 from pathlib import Path
 
 import attrs
+import h5py
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from xfw.errors import UserError
 from xfw.manifest import Member
-from xfw.store import atomic, claims, segments, state
+from xfw.store import atomic, claims, hdf5, segments, state
 from xfw.store.commit import Commit, Committer, load_state
 from xfw.testing.runs import commit_rows
 
@@ -359,3 +361,32 @@ def test_going_on_from_a_state_that_holds_its_arrays_keeps_them(tmp_path):
     committer.commit(Commit({}, {}, old.state, old.position, old.layout, old.status, final=True))
     assert [path.name for path in block_dir.glob("state*")] == ["state-2.h5"]
     assert load_state(block_dir).arrays["best"].tolist() == old.arrays["best"].tolist()
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_never_called_damaged(tmp_path: Path) -> None:
+    """A reader that meets a writer sees one of the two files whole."""
+    path, kind = tmp_path / "state-1.h5", "xfw-race 1"
+    done = threading.Event()
+
+    def write(number: int) -> None:
+        def fill(file: h5py.File) -> None:
+            file["value"] = np.full(200_000, number, dtype=np.int64)
+
+        hdf5.write_sealed(path, kind, fill)
+
+    def keep_writing() -> None:
+        number = 0
+        while not done.is_set():
+            number += 1
+            write(number)
+
+    write(0)
+    writer = threading.Thread(target=keep_writing)
+    writer.start()
+    try:
+        for _ in range(150):
+            with hdf5.read_sealed(path, kind) as file:
+                assert len(np.unique(file["value"][()])) == 1
+    finally:
+        done.set()
+        writer.join()

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from xfw.errors import UserError
 from xfw.store import atomic
 from xfw.store.atomic import damaged
-from xfw.store.proof import HEADER, stored_digest
+from xfw.store.proof import HEADER, digest_in
 from xfw.store.schema import canonical_dtype
 
 __all__ = [
@@ -188,14 +188,21 @@ def most_open() -> int:
 
 @contextmanager
 def read_sealed(path: Path, kind: str) -> Iterator[h5py.File]:
-    """Open a file of ``write_sealed`` after verifying every byte of it; a damaged one is left untouched."""
-    found = stored_digest(path, kind)
-    with atomic.open_regular(path) as body:
-        body.seek(HEADER)
-        if hashlib.file_digest(body, "sha256").hexdigest() != found:
-            raise damaged(path, "its checksum does not match its content")
-    with open_file(path) as file, understood(path):
-        yield file
+    """Open a file of ``write_sealed`` after verifying every byte of it; a damaged one is left untouched.
+
+    A writer may replace it meanwhile: what is opened is what was verified, else the newer file is verified.
+    """
+    while True:
+        with atomic.open_regular(path) as body:
+            expected = digest_in(body, path, kind)
+            body.seek(HEADER)
+            if hashlib.file_digest(body, "sha256").hexdigest() != expected:
+                raise damaged(path, "its checksum does not match its content")
+            with open_file(path) as file:
+                if os.path.samestat(os.fstat(body.fileno()), os.fstat(file.id.get_vfd_handle())):
+                    with understood(path):
+                        yield file
+                    return
 
 
 def open_file(path: Path) -> h5py.File:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import attrs
 
@@ -27,6 +27,7 @@ __all__ = [
     "beside",
     "check",
     "commits",
+    "digest_in",
     "identity",
     "is_stale",
     "of_newest_state",
@@ -146,7 +147,12 @@ def again(file: Path) -> str:
 def stored_digest(path: Path, kind: str) -> str:
     """Return the SHA-256 that a segment or state has in front, which tells its content from any other."""
     with atomic.open_regular(path) as file:
-        lines = file.read(HEADER).split(b"\n")
+        return digest_in(file, path, kind)
+
+
+def digest_in(file: BinaryIO, path: Path, kind: str) -> str:
+    """Return the same of an open file, which is left behind its header."""
+    lines = file.read(HEADER).split(b"\n")
     if lines[0].rpartition(b" ")[0] != kind.rpartition(" ")[0].encode() or len(lines) < 3:
         raise atomic.damaged(path, f"it does not begin with '{kind}'")
     if lines[0] > kind.encode():
