@@ -186,13 +186,17 @@ def most_open() -> int:
     return max(4, min(256, soft // 4))
 
 
+REPLACEMENTS = 100
+"""How often a file may be replaced while it is read, before that is taken for a fault of the file system."""
+
+
 @contextmanager
 def read_sealed(path: Path, kind: str) -> Iterator[h5py.File]:
     """Open a file of ``write_sealed`` after verifying every byte of it; a damaged one is left untouched.
 
     A writer may replace it meanwhile: what is opened is what was verified, else the newer file is verified.
     """
-    while True:
+    for _ in range(REPLACEMENTS):
         with atomic.open_regular(path) as body:
             expected = digest_in(body, path, kind)
             body.seek(HEADER)
@@ -203,6 +207,7 @@ def read_sealed(path: Path, kind: str) -> Iterator[h5py.File]:
                     with understood(path):
                         yield file
                     return
+    raise UserError(f"cannot read {path}: it is another file at each look", hint="try again")
 
 
 def open_file(path: Path) -> h5py.File:

@@ -97,6 +97,13 @@ def test_rows_are_stored_where_the_configuration_says() -> None:
     assert run.record("performance", "step")[:, 0].tolist() == [0, 15, 30, 45, 60]
 
 
+def test_a_later_pass_may_store_more_rows_than_the_first() -> None:
+    run = trained(
+        "train.batch_size=88", "train.steps=60", "record.dense_until=0"
+    )  # 17 updates a pass: 7 and 14, later 35, 42 and 49
+    assert run.record("record", "step")[:, 0].tolist() == sorted({*range(0, 61, 7), 17, 34, 51, 60})
+
+
 def test_the_tracker_is_passive() -> None:
     with_all, with_little = trained(), trained("record.laws=[flow]", "record.groups=[translation]", "record.every=60")
     assert np.array_equal(with_all.parameters(), with_little.parameters())

@@ -8,9 +8,9 @@ import torch
 import xfw
 from torch.nn import functional
 
-from xfw_neural_mechanics import laws, models
+from xfw_neural_mechanics import laws, records
 from xfw_neural_mechanics.config import Config
-from xfw_neural_mechanics.records import CLASSES, SHAPES, plan_of, rows_of_pass
+from xfw_neural_mechanics.records import CLASSES, plan_of, rows_of_pass
 from xfw_neural_mechanics.tracker import Step
 
 TRAIN_DIGITS = 1_500
@@ -45,13 +45,7 @@ class scaled:  # noqa: N801 - used as a function
         return ((images.unsqueeze(1).double() / self.white - self.mean) / self.sd), labels
 
 
-@xfw.hookimpl
-def build_model(config: Config) -> torch.nn.Module:
-    model = config.model
-    return models.build(
-        model.family, model.name, SHAPES[config.data.name], CLASSES, hidden=model.hidden, norm=model.norm,
-        eps=model.bn_eps, activation=model.activation, norm_position=model.norm_position,
-    )  # fmt: skip
+build_model = xfw.hookimpl(records.network_of)
 
 
 @xfw.hookimpl
@@ -119,7 +113,9 @@ def on_start(block: xfw.Block) -> None:
     block.values["step"] = torch.zeros(block.size, dtype=torch.int64, device=block.device)
     block.values["row"] = torch.zeros_like(block.values["step"])
     snapshot = plan.tracker.snapshot(tracked, block.parameters)
-    rows = len(rows_of_pass(block.configs[0], 0, plan.longest)) + 1
+    config = block.configs[0]
+    # Multiples of `every` may be one more in a later pass than in the first; the last place is always free.
+    rows = max(len(rows_of_pass(config, 0, plan.longest)), plan.longest // config.record.every + 1) + 1
     for name, value in {**snapshot, "lr": snapshot["time"]}.items():
         block.values[f"rows/{name}"] = value.new_zeros(block.size, rows, *value.shape[1:])
     _record(block, 0, snapshot | {"lr": block.numbers()["lr"]})

@@ -20,10 +20,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name that everybody knows
 from torch import fx, nn
 
-__all__ = ["KINDS", "Groups", "NoGroups", "Part", "find_groups", "forced_group", "layer_names"]
+__all__ = ["Groups", "NoGroups", "Part", "find_groups", "forced_group", "layer_names"]
 
 Kind = Literal["scale", "rescale", "rescale_affine", "translation"]
-KINDS = ("translation", "scale", "rescale", "rescale_affine")
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 MAPS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)

@@ -18,10 +18,9 @@ from typing import Literal
 import attrs
 import torch
 
-__all__ = ["LAWS", "QUADRATURES", "Hyper", "Kicks", "Law", "initial", "propagator", "step"]
+from xfw_neural_mechanics.config import LAWS
 
-LAWS = ("flow", "first_order", "oscillator", "exact", "identity")
-"""From the least to the most accurate; ``identity`` is ``exact`` with the measured residual: true of any network."""
+__all__ = ["LAWS", "QUADRATURES", "Hyper", "Kicks", "Law", "initial", "propagator", "step"]
 
 QUADRATURES = ("midpoint", "left")
 """Where in a step the oscillator is pushed: ``left`` is the published rule; the parameters really move in between."""

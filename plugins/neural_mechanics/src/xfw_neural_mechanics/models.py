@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
-__all__ = ["CLASSES", "VGG", "Residual", "build", "names_of"]
+__all__ = ["VGG", "Residual", "build"]
 
 Shape = tuple[int, int, int]
 
@@ -27,21 +27,6 @@ ACTIVATIONS = {
     "relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "silu": nn.SiLU,
     "sigmoid": nn.Sigmoid,
 }  # fmt: skip
-DEFAULT = ("logistic", "fc", "fc-bn", "conv", "mlp", "cnn")
-TINY = (
-    *(f"vgg{depth}{norm}" for depth in VGG for norm in ("", "-bn")),
-    *(f"{wide}resnet{depth}{norm}" for wide in ("", "wide-") for depth in BLOCKS for norm in ("", "-nobn")),
-)
-IMAGENET = (
-    *(f"vgg{depth}{norm}" for depth in VGG for norm in ("", "_bn")),
-    *(f"resnet{depth}" for depth in BLOCKS), "wide_resnet50_2", "wide_resnet101_2",
-)  # fmt: skip
-CLASSES = {"default": DEFAULT, "tinyimagenet": TINY, "imagenet": IMAGENET}
-
-
-def names_of(model_class: str) -> tuple[str, ...]:
-    """Return the names of the networks of a class."""
-    return CLASSES[model_class]
 
 
 def build(

@@ -13,10 +13,9 @@ import numpy as np
 import xfw
 from numpy.typing import NDArray
 
-__all__ = ["KINDS", "METRICS", "Array", "law_error", "layer_error", "layers"]
+from xfw_neural_mechanics.config import KINDS, LAWS
 
-KINDS = ("translation", "scale", "rescale", "rescale_affine")
-LAWS = ("flow", "first_order", "oscillator", "exact", "identity")
+__all__ = ["METRICS", "Array", "law_error", "layer_error", "layers"]
 
 Array = NDArray[np.float64]
 

@@ -13,7 +13,7 @@ from xfw_neural_mechanics.config import Config
 from xfw_neural_mechanics.groups import Groups, NoGroups, find_groups, forced_group
 from xfw_neural_mechanics.tracker import SUMS, Tracker
 
-__all__ = ["CLASSES", "SHAPES", "Plan", "declare", "plan_of", "rows_of_pass"]
+__all__ = ["CLASSES", "Plan", "declare", "network_of", "plan_of", "rows_of_pass"]
 
 SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28)}
 CLASSES = 10
@@ -40,21 +40,26 @@ class Plan:
     longest: int
 
 
+def network_of(config: Config) -> torch.nn.Module:
+    """Build one trial's network."""
+    model = config.model
+    return models.build(
+        model.family, model.name, SHAPES[config.data.name], CLASSES, hidden=model.hidden, norm=model.norm,
+        eps=model.bn_eps, activation=model.activation, norm_position=model.norm_position,
+    )  # fmt: skip
+
+
 @functools.cache
 def plan_of(config: Config) -> Plan:
     """Find the groups of a configuration's network; a pure function, so that it is made once."""
-    model = config.model
     with torch.device("meta"):
-        network = models.build(
-            model.family, model.name, SHAPES[config.data.name], CLASSES, hidden=model.hidden, norm=model.norm,
-            eps=model.bn_eps, activation=model.activation, norm_position=model.norm_position,
-        )  # fmt: skip
+        network = network_of(config)
     wanted = config.record.groups
     found = find_groups(network, config.train.loss, scope=config.record.scope, affine="rescale_affine" in wanted)
     groups = [group for group in found if group.kind in wanted]
     groups += [forced_group(network, text) for text in config.record.forced]
     if not groups:
-        raise NoGroups(f"network '{model.name}' has no groups of the kinds {', '.join(wanted)}")
+        raise NoGroups(f"network '{config.model.name}' has no groups of the kinds {', '.join(wanted)}")
     return Plan(
         tuple(groups), Tracker(groups, config.record.laws, config.record.quadrature),
         min(config.steps_per_pass, config.steps),
